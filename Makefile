@@ -1,0 +1,77 @@
+# Every target does its own set-up: it needs Python >= 3.11 (with venv and pip), git and make.
+# `make` alone lists the targets. Another interpreter: make test PYTHON=python3.13
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Empty means: the first of python3, python3.14 ... python3.11 that is new enough.
+PYTHON ?=
+# Passed on to pytest: make test ARGS="-k stream -x"
+ARGS ?=
+
+# The stamp names the folder the environment was made for. A copied or moved folder brings an
+# environment along that still points at the old one; it must be made anew, not used. So must one
+# whose interpreter has been removed.
+STAMP := $(VENV)/.spoolway-installed
+ifneq ($(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+endif
+
+.PHONY: help run test lint types format bench clean FORCE
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(STAMP) ## Start everything on this machine, send real traffic, show the rows arriving
+	@$(BIN)/python -m examples.demo
+
+test: lint types ## Everything: lint, types and tests against real servers
+	@echo "==> pytest"
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+
+lint: $(STAMP) ## ruff: rules and formatting, nothing is changed
+	@echo "==> ruff check"
+	@$(BIN)/ruff check --quiet .
+	@echo "==> ruff format --check"
+	@$(BIN)/ruff format --check --quiet .
+
+types: $(STAMP) ## mypy --strict over the rooms, tests, examples and benchmarks
+	@echo "==> mypy"
+	@$(BIN)/mypy
+
+format: $(STAMP) ## Rewrite the sources: formatting and the fixes ruff calls safe
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Measure ingest against plain COPY, an ORM and one arq job per event
+	@$(BIN)/python benchmarks/ingest.py $(ARGS)
+
+clean: ## Remove the environment, caches and built packages (./var, the data, stays)
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements.txt
+	@set -eu; \
+	new_enough='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'; \
+	if [ "$$(cat $(STAMP) 2>/dev/null || :)" = "$(CURDIR)" ] && $(BIN)/python -c "$$new_enough" 2>/dev/null; then \
+		echo "==> requirements changed: updating $(VENV)"; \
+	else \
+		python=; \
+		for candidate in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+			if "$$candidate" -c "$$new_enough" >/dev/null 2>&1; then python=$$candidate; break; fi; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "spoolway: no Python >= 3.11 with venv and pip found (tried: $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)); install one or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; \
+			exit 1; \
+		fi; \
+		echo "==> making $(VENV) with $$("$$python" --version) (once, about a minute)"; \
+		rm -rf $(VENV); \
+		"$$python" -m venv $(VENV); \
+	fi; \
+	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -r requirements.txt; \
+	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	printf '%s\n' "$(CURDIR)" > $(STAMP)

@@ -1,0 +1,101 @@
+"""Processes that a contestant starts: a worker, with its log, its CPU time and its memory."""
+
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from tests.servers.local import GUARD
+
+_STOP_SECONDS: Final = 15.0
+_OURS: Final = ("SPOOLWAY_", "DATABASE_", "REDIS_")
+
+
+class ChildFailed(Exception):
+    """A contestant's process ended before its work was done. The message ends with its log."""
+
+
+class Child:
+    """A running process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def must_run(self) -> None:
+        """Raise ChildFailed if it has ended."""
+        if self._process.poll() is not None:
+            end = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+            raise ChildFailed(
+                f"{self._log.stem} ended with code {self._process.returncode}:\n{end}"
+            )
+
+    def peak_rss(self) -> int:
+        """Return the most memory it ever had resident, in bytes (now, where only now is known)."""
+        status = Path(f"/proc/{self.pid}/status")
+        if status.exists():
+            for line in status.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    def stop(self) -> None:
+        """SIGTERM; SIGKILL after a deadline."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        GUARD.release(self.pid)
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path], log: Path, environment: Mapping[str, str]
+) -> Iterator[Child]:
+    """Run a command until the block ends; it never outlives this process."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [os.fspath(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**kept, **environment},
+            cwd=Path(__file__).parent.parent,
+            start_new_session=True,  # Ctrl-C is for the benchmark, which then stops this
+        )
+    GUARD.watch(process.pid)
+    child = Child(process, log)
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+def spoolway_worker(folder: Path, redis_url: str, database_url: str) -> list[str]:
+    """Return the command `spoolway worker`, as it is installed beside this interpreter."""
+    return [
+        str(Path(sysconfig.get_path("scripts")) / "spoolway"),
+        *("worker", "--dir", str(folder)),
+        *("--redis-url", redis_url, "--database-url", database_url),
+    ]
+
+
+def python_module(name: str) -> list[str]:
+    """Return the command that runs a module of this repository."""
+    return [sys.executable, "-m", name]

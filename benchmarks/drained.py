@@ -1,0 +1,66 @@
+"""Watching a backlog shrink: when a worker begins, and when its last event is acknowledged."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from benchmarks.children import Child
+from benchmarks.servers import now
+from benchmarks.workload import Frame, packed_size
+from spoolway.schema import DEFAULT_STREAM
+
+GROUP: Final = "spoolway"
+_START_SECONDS: Final = 60.0
+_STUCK_SECONDS: Final = 60.0
+_FILL_BYTES: Final = 8 << 20
+
+
+def fill(client: Any, frames: Iterable[Frame]) -> None:
+    """Put frames on the stream; its group reads from the first one on."""
+    client.xgroup_create(DEFAULT_STREAM, GROUP, id="0", mkstream=True)
+    size = 0
+    with client.pipeline(transaction=False) as pipeline:
+        for frame in frames:
+            pipeline.xadd(DEFAULT_STREAM, frame)
+            size += packed_size(frame)
+            if size > _FILL_BYTES:
+                pipeline.execute()
+                size = 0
+        pipeline.execute()
+
+
+def begun(client: Any, worker: Child) -> float:
+    """Return the moment at which the group was given its first entry."""
+    deadline = now() + _START_SECONDS
+    while True:
+        (group,) = client.xinfo_groups(DEFAULT_STREAM)
+        if group["entries-read"]:
+            return now()
+        worker.must_run()
+        if now() > deadline:
+            raise TimeoutError(f"the worker read nothing within {_START_SECONDS:.0f} s")
+        time.sleep(0.001)
+
+
+def stream_length(client: Any) -> int:
+    """Return the entries left: a worker deletes each one behind its acknowledgement."""
+    return int(client.xlen(DEFAULT_STREAM))
+
+
+def until_empty(left: Callable[[], int], worker: Child) -> None:
+    """Return when nothing is left.
+
+    Looks seldom while much is left and often at the end: looking takes CPU time from those who are
+    measured, and not looking makes them look slower than they are.
+    """
+    first, began = left(), now()
+    fewest, moved = first, began
+    while fewest:
+        gone, passed = first - fewest, now() - began
+        expected = fewest * passed / gone if gone else 0.02
+        time.sleep(min(max(expected / 4, 0.001), 0.1))
+        worker.must_run()
+        if (remaining := left()) < fewest:
+            fewest, moved = remaining, now()
+        elif now() - moved > _STUCK_SECONDS:
+            raise TimeoutError(f"{fewest} were left and did not become fewer any more")

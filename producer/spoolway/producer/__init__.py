@@ -1,0 +1,17 @@
+"""What a proxy installs: `Producer` takes its events and pushes them to a Redis stream.
+
+    producer = Producer()
+    with producer.record(model_name="gpt-4o", path="/v1/chat/completions") as record:
+        ...
+        record.set(http_status=200, prompt_tokens=12)
+
+Nothing here may wait for the network, raise into a request, or grow without a bound; nor import
+arq, SQLAlchemy or Alembic.
+"""
+
+from spoolway.producer.headers import REDACTED, HeaderRules
+from spoolway.producer.producer import Producer
+from spoolway.producer.record import Outcome, Record
+from spoolway.producer.stats import ProducerStats
+
+__all__ = ["REDACTED", "HeaderRules", "Outcome", "Producer", "ProducerStats", "Record"]

@@ -1,0 +1,136 @@
+"""A producer's half in one process: its buffer and the thread that empties it.
+
+The thread starts with the first event and is a daemon: a proxy that ends does not wait for it,
+except for the short moment that `close_all` takes at exit. A forked child inherits neither events
+nor thread nor connection nor locks: they are the parent's, and the child gets new ones.
+"""
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from spoolway.producer.buffer import Bounds, Buffer
+from spoolway.producer.pusher import Pusher
+from spoolway.producer.rarely import Rarely
+
+EXIT_S: Final = 2.0
+"""Seconds that a process waits at its exit for Redis to take what is left."""
+THREAD_NAME: Final = "spoolway-producer"
+
+_log = logging.getLogger("spoolway.producer")
+
+
+class Background:
+    """One buffer and its thread, in the process that made them."""
+
+    def __init__(self, bounds: Bounds, make_pusher: Callable[[Buffer], Pusher]) -> None:
+        self.buffer = Buffer(bounds)
+        self.started = False
+        self.pusher: Pusher | None = None
+        """What pushes; None until the first event."""
+        self._make_pusher = make_pusher
+        self._thread: threading.Thread | None = None
+        self._starting = threading.RLock()
+        self._say_threadless = Rarely(_log.warning)
+
+    def start(self) -> None:
+        """Start the thread, if nobody has."""
+        with self._starting:
+            if self.started:
+                return
+            # First of all: a finalizer that emits may come here, on this thread, in the middle.
+            self.started = True
+            self.pusher = pusher = self._make_pusher(self.buffer)
+            self._thread = threading.Thread(
+                target=self._run, args=(pusher,), name=THREAD_NAME, daemon=True
+            )
+            _running.add(self)
+            try:
+                self._thread.start()
+            except RuntimeError:  # no thread to be had: the next event tries again
+                _running.discard(self)
+                self.started, self._thread = False, None
+                self._say_threadless("no thread can be started: events wait in the buffer")
+                return
+        _close_at_exit_of_child()
+
+    def _run(self, pusher: Pusher) -> None:
+        try:
+            pusher.run()
+        finally:
+            _running.discard(self)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until Redis has what was accepted so far; False after `timeout` seconds."""
+        if self._thread is threading.current_thread():  # a log handler of the proxy's, say
+            timeout = 0
+        return self.buffer.flush(timeout)
+
+    def close(self, timeout: float) -> bool:
+        """Stop intake, send what is left, end the thread; False if events are lost by it."""
+        deadline = time.monotonic() + timeout
+        self.buffer.close()
+        self.flush(timeout)
+        before = self.buffer.counts().abandoned
+        lost = self.buffer.give_up()
+        if lost > before:
+            _log.warning(
+                "the producer closes and %d events are lost: %s",
+                lost - before,
+                (self.pusher and self.pusher.last_error) or "Redis did not take them in time",
+            )
+        if self._thread not in (None, threading.current_thread()):
+            self._thread.join(max(deadline - time.monotonic(), 0))
+        return lost == 0
+
+
+class Forkable(Protocol):
+    """What has a Background, and must have a new one in a forked child."""
+
+    def start_over(self) -> None:
+        """Forget everything that is the parent's."""
+
+
+_running: set[Background] = set()
+_forkable: weakref.WeakSet[Forkable] = weakref.WeakSet()
+
+
+def renew_in_forked_children(owner: Forkable) -> None:
+    """Have `start_over` called in every child forked from now on."""
+    _forkable.add(owner)
+
+
+def _after_fork_in_child() -> None:
+    _running.clear()
+    for owner in list(_forkable):
+        owner.start_over()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@atexit.register
+def close_all() -> None:
+    """Close what still runs. Daemon threads work until the functions of `atexit` have returned."""
+    deadline = time.monotonic() + EXIT_S
+    running = list(_running)
+    for background in running:
+        background.buffer.close()
+    for background in running:
+        background.close(max(deadline - time.monotonic(), 0))
+
+
+def _close_at_exit_of_child() -> None:
+    """Close in a process that multiprocessing forked too: it ends without calling `atexit`."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, close_all, exitpriority=0)

@@ -1,0 +1,254 @@
+"""The producer: what a proxy calls. It never waits, never raises into a request, never grows."""
+
+import logging
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from spoolway.producer.background import Background, renew_in_forked_children
+from spoolway.producer.buffer import Bounds, Buffer
+from spoolway.producer.headers import HeaderRules
+from spoolway.producer.pusher import Pusher
+from spoolway.producer.rarely import Rarely
+from spoolway.producer.record import Record
+from spoolway.producer.stats import ProducerStats
+from spoolway.producer.stream import Stream, default_url
+from spoolway.schema import (
+    DEFAULT_STREAM,
+    BadEvent,
+    BadInput,
+    Caps,
+    Codec,
+    FrameEncoder,
+    encode_line,
+    new_id,
+)
+from spoolway.schema.caps import MIB
+from spoolway.schema.frame import MAX_FRAME_BYTES, MAX_FRAME_EVENTS
+
+_log: Final = logging.getLogger("spoolway.producer")
+
+
+class Producer:
+    """Takes events from any thread and coroutine, and pushes them to a Redis stream.
+
+    Everything slow happens on one background thread, started with the first event. While Redis is
+    away, events wait in a bounded buffer; when that is full, new ones are dropped and counted.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        stream: str | None = None,
+        codec: Codec = "zstd",
+        frame_events: int = 100,
+        frame_bytes: int = MIB,
+        linger: float = 0.05,
+        max_buffer_bytes: int = 64 * MIB,
+        max_buffer_events: int = 100_000,
+        caps: Caps | None = None,
+        headers: HeaderRules | None = None,
+    ) -> None:
+        """Check the settings; nothing is connected or started yet.
+
+        `redis_url`: redis://, rediss:// or unix://; by default REDIS_URL, else Redis on this
+        machine. `stream`: by default SPOOLWAY_STREAM, else "spoolway:events". A frame is closed by
+        the number of its events, by the bytes of its JSON lines, or `linger` seconds after its
+        first event.
+
+        Raises:
+            ValueError: a setting that cannot work; the message says which, and what would.
+        """
+        url = redis_url or default_url()
+        name = stream or os.environ.get("SPOOLWAY_STREAM") or DEFAULT_STREAM
+        self._caps = caps or Caps()
+        self._rules = headers or HeaderRules()
+        self._bounds = Bounds(
+            max_buffer_bytes, max_buffer_events, frame_bytes, frame_events, linger
+        )
+        if not 1 <= frame_events <= MAX_FRAME_EVENTS:
+            raise ValueError(f"frame_events is 1 to {MAX_FRAME_EVENTS}, got {frame_events}")
+        if not 1 <= frame_bytes <= MAX_FRAME_BYTES:
+            raise ValueError(f"frame_bytes is 1 to {MAX_FRAME_BYTES}, got {frame_bytes}")
+        if not 0 <= linger <= 60:
+            raise ValueError(f"linger is 0 to 60 seconds, got {linger}")
+        if max_buffer_bytes < 1 or max_buffer_events < 1:
+            raise ValueError(
+                "max_buffer_bytes and max_buffer_events are 1 or more, got "
+                f"{max_buffer_bytes} and {max_buffer_events}"
+            )
+        FrameEncoder(codec)  # raises for a codec that does not exist
+        Stream(url, name)  # raises for a URL that cannot work
+        self._new_pusher = partial(
+            _new_pusher,
+            url=url,
+            stream=name,
+            codec=codec,
+            frame_events=frame_events,
+            frame_bytes=frame_bytes,
+        )
+        self._begin()
+        renew_in_forked_children(self)
+
+    def _begin(self) -> None:
+        self._background = Background(self._bounds, self._new_pusher)
+        self._say_dropped = Rarely(_log.warning)
+        self._say_rejected = Rarely(_log.warning)
+        # A producer that nobody refers to any more is closed: its thread sends what is left.
+        self._let_go = weakref.finalize(self, self._background.buffer.close)
+        self._let_go.atexit = False  # at exit, `close_all` does it, and waits
+
+    def start_over(self) -> None:
+        """Forget the parent's events, thread and connection. Called in a forked child."""
+        closed = self._background.buffer.closed
+        self._let_go.detach()
+        self._begin()
+        if closed:
+            self._background.buffer.close()
+
+    def emit(self, event: Mapping[str, Any]) -> bool:
+        """Take one event; return whether it is on its way.
+
+        `event` holds columns of `request_logs` or `error_logs` and `"type"`, "request" or "error".
+        `"id"`, a UUIDv7, is minted if it is missing. The mapping may be changed afterwards.
+        """
+        try:
+            return self._put(self._line(event), 1)
+        except Exception as error:  # noqa: BLE001 - nothing that goes wrong in here is the request's
+            return self._reject(error)
+
+    def record(self, **fields: Any) -> Record:
+        """Start to record a request, now. `fields` are the columns known so far."""
+        return Record(fields, self._send, self._drop)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until Redis has everything accepted so far; False after `timeout` seconds.
+
+        Blocks: from a coroutine call `asyncio.to_thread(producer.flush)`.
+        """
+        return self._background.flush(timeout)
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Take no more events, send what is left, end the thread. May be called again.
+
+        False if not all of it was confirmed within `timeout` seconds; the rest counts as dropped.
+        Blocks, as `flush` does.
+        """
+        return self._background.close(timeout)
+
+    @property
+    def stats(self) -> ProducerStats:
+        """Counts of this moment, of this process."""
+        background = self._background
+        counts, pusher = background.buffer.counts(), background.pusher
+        return ProducerStats(
+            accepted=counts.accepted,
+            pushed=counts.pushed,
+            dropped=counts.dropped,
+            abandoned=counts.abandoned,
+            rejected=counts.rejected,
+            buffered_events=counts.events,
+            buffered_bytes=counts.bytes,
+            frames=pusher.frames if pusher else 0,
+            push_failures=pusher.failures if pusher else 0,
+            last_error=pusher.last_error if pusher else None,
+        )
+
+    def __enter__(self) -> Self:
+        """Return the producer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _send(self, events: Sequence[Mapping[str, Any]]) -> bool:
+        """Take events that stay together; return whether all of them are on their way."""
+        lines: list[bytes] = []
+        size = 0
+        try:
+            for event in events:
+                try:
+                    line = self._line(event)
+                except Exception as error:  # noqa: BLE001 - as in emit; the others go on
+                    self._reject(error)
+                    continue
+                size += len(line) + 1
+                if size > MAX_FRAME_BYTES:  # no worker would take the frame
+                    self._drop(1)
+                else:
+                    lines.append(line)
+            taken = bool(lines) and self._put(b"\n".join(lines), len(lines))
+        except Exception as error:  # noqa: BLE001 - as in emit
+            return self._reject(error)
+        return taken and len(lines) == len(events)
+
+    def _line(self, event: Mapping[str, Any]) -> bytes:
+        """Encode one event as it is now, without the secrets in its headers."""
+        if not isinstance(event, Mapping):
+            raise BadEvent(f"an event is a mapping of columns, got {type(event).__name__}")
+        headers = event.get("headers")
+        if headers is None:
+            fields = dict(event)
+        else:
+            fields = {"headers": None, **event}  # first: `sanitised_line` looks behind them
+            fields["headers"] = self._rules.sanitised(headers)
+        if fields.get("id") is None:
+            fields["id"] = new_id()
+        return self._rules.sanitised_line(encode_line(fields, self._caps))
+
+    def _put(self, lines: bytes, events: int) -> bool:
+        background = self._background
+        if not background.buffer.put(lines, events):
+            self._note_dropped(events)
+            return False
+        if not background.started:
+            background.start()
+        return True
+
+    def _drop(self, events: int) -> None:
+        self._background.buffer.count_dropped(events)
+        self._note_dropped(events)
+
+    def _note_dropped(self, events: int) -> None:
+        background = self._background
+        if background.buffer.closed:
+            self._say_dropped("%d events dropped: the producer is closed", events)
+            return
+        reason = background.pusher.last_error if background.pusher else None
+        self._say_dropped(
+            "%d events dropped: the buffer is full (at most %d events, %d bytes): %s",
+            events,
+            self._bounds.max_events,
+            self._bounds.max_bytes,
+            reason or "events come faster than Redis takes them",
+        )
+
+    def _reject(self, error: Exception) -> Literal[False]:
+        self._background.buffer.count_rejected()
+        # Only what Spoolway says itself: another exception's message may hold what is in the event.
+        reason = str(error) if isinstance(error, BadInput) else type(error).__name__
+        self._say_rejected("an event was rejected: %s", " ".join(reason.split()))
+        return False
+
+
+def _new_pusher(
+    buffer: Buffer, *, url: str, stream: str, codec: Codec, frame_events: int, frame_bytes: int
+) -> Pusher:
+    """Make what the thread runs. A function, no method: a thread must not keep its producer."""
+    return Pusher(
+        buffer,
+        Stream(url, stream),
+        FrameEncoder(codec),
+        frame_events=frame_events,
+        frame_bytes=frame_bytes,
+    )

@@ -1,0 +1,86 @@
+"""The frame: what one stream entry carries, in any language. See docs/wire-contract.md.
+
+Fields: `v` = "1", `codec` = "json" or "zstd", `n` = number of events, `data` = JSON lines, each
+{"type": "request" | "error", "id": …}. A frame is bounded when unpacked: a bomb is a dead letter,
+not an out-of-memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+import zstandard
+
+from spoolway.schema.caps import MIB
+from spoolway.schema.errors import BadFrame, shown
+
+VERSION: Final = b"1"
+MAX_FRAME_BYTES: Final = 32 * MIB
+"""Most bytes of JSON lines in one frame, unpacked."""
+MAX_FRAME_EVENTS: Final = 10_000
+DEFAULT_STREAM: Final = "spoolway:events"
+
+Codec = Literal["json", "zstd"]
+
+
+class FrameEncoder:
+    """Packs JSON lines into the fields of a stream entry. For one thread at a time."""
+
+    def __init__(self, codec: Codec = "zstd", level: int = 1) -> None:
+        if codec not in ("json", "zstd"):
+            raise ValueError(f'codec must be "json" or "zstd", got {codec!r}')
+        self._codec = codec
+        self._compressor = zstandard.ZstdCompressor(level=level) if codec == "zstd" else None
+
+    def encode(self, lines: Sequence[bytes], events: int) -> dict[str, str | bytes | int]:
+        """Return the entry of `events` events in `lines` (an item may hold several lines)."""
+        data = b"\n".join(lines)
+        if self._compressor:
+            data = self._compressor.compress(data)
+        return {"v": 1, "codec": self._codec, "n": events, "data": data}
+
+
+def decode_frame(fields: Mapping[bytes, bytes]) -> list[bytes]:
+    """Return the JSON lines of one stream entry.
+
+    Raises:
+        BadFrame: the entry breaks the contract; the message says which field, and what is expected.
+    """
+    if fields.get(b"v") != VERSION:
+        raise BadFrame(f'field "v" must be 1, got {_shown(fields.get(b"v"))}')
+    data = fields.get(b"data")
+    if not data:
+        raise BadFrame('field "data" is missing or empty: it holds the JSON lines')
+    codec = fields.get(b"codec")
+    if codec == b"zstd":
+        data = _unpacked(data)
+    elif codec != b"json":
+        raise BadFrame(f'field "codec" must be json or zstd, got {_shown(codec)}')
+    if len(data) > MAX_FRAME_BYTES:
+        raise BadFrame(f"{len(data)} bytes of JSON lines; a frame has at most {MAX_FRAME_BYTES}")
+    data = data.removesuffix(b"\n")
+    events = data.count(b"\n") + 1  # counted, not split: 32 MiB of line ends are 33 million lines
+    if events > MAX_FRAME_EVENTS:
+        raise BadFrame(f"{events} events; a frame has at most {MAX_FRAME_EVENTS}")
+    if fields.get(b"n") != b"%d" % events:
+        raise BadFrame(
+            f'field "n" must be the number of events: it is {_shown(fields.get(b"n"))}, '
+            f'and "data" has {events} lines'
+        )
+    return data.split(b"\n")
+
+
+def _unpacked(data: bytes) -> bytes:
+    try:
+        # The size a frame claims is what a decompressor would allocate: look before it does.
+        claimed = zstandard.frame_content_size(data)
+        if claimed > MAX_FRAME_BYTES:
+            raise BadFrame(f"{claimed} bytes when unpacked; a frame has at most {MAX_FRAME_BYTES}")
+        return zstandard.ZstdDecompressor().decompress(
+            data, max_output_size=MAX_FRAME_BYTES, allow_extra_data=False
+        )
+    except zstandard.ZstdError as error:
+        raise BadFrame(f'field "data" is not one zstd frame that unpacks: {error}') from error
+
+
+def _shown(value: bytes | None) -> str:
+    return "nothing" if value is None else shown(value.decode(errors="replace"))

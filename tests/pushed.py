@@ -1,0 +1,30 @@
+"""What producers have pushed, read from the stream as a worker reads it."""
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from spoolway.schema import DEFAULT_STREAM, Event, decode_frame, decode_line
+from tests.servers import ValkeyServer
+
+
+def lines_by_frame(server: ValkeyServer, stream: str = DEFAULT_STREAM) -> list[list[bytes]]:
+    """The JSON lines of each stream entry, in the stream's order."""
+    with server.client() as client:
+        return [decode_frame(fields) for _, fields in client.xrange(stream)]
+
+
+def frames(server: ValkeyServer, stream: str = DEFAULT_STREAM) -> list[list[Event]]:
+    """The events of each stream entry."""
+    return [[decode_line(line) for line in lines] for lines in lines_by_frame(server, stream)]
+
+
+def events(server: ValkeyServer, stream: str = DEFAULT_STREAM) -> list[Event]:
+    """All events, one after the other."""
+    return [event for frame in frames(server, stream) for event in frame]
+
+
+def json_of(column: msgspec.Raw) -> Any:
+    """What a JSON column holds."""
+    return orjson.loads(bytes(column))

@@ -1,0 +1,83 @@
+"""The README says what the code does."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from spoolway.producer import Producer
+from spoolway.schema import DEFAULT_STREAM, RequestEvent, decode_frame, decode_line
+from spoolway.worker.config import Settings
+from tests.servers import ValkeyServer
+from tests.workers import BIN
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def table(marker: str) -> dict[str, tuple[str, str]]:
+    """The table below a marker: first column → default, text."""
+    lines = README.split(f"<!-- {marker}:")[1].splitlines()[3:]
+    rows = {}
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        name, default, text = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[name.strip("`")] = (default.strip("`"), text)
+    return rows
+
+
+def test_readme_has_every_setting_of_the_worker_with_its_default() -> None:
+    """The table of settings is the settings class: names, defaults and what they mean."""
+    declared = {
+        str(field.validation_alias): (
+            str(field.default).lower() if isinstance(field.default, bool) else str(field.default),
+            field.description,
+        )
+        for field in Settings.model_fields.values()
+    }
+    assert table("settings") == declared
+
+
+def test_readme_has_every_argument_of_the_producer() -> None:
+    """The table of arguments is the constructor's signature."""
+    parameters = inspect.signature(Producer).parameters
+    declared = {
+        name: "" if parameter.default is None else str(parameter.default)
+        for name, parameter in parameters.items()
+    }
+    assert {name: default for name, (default, _) in table("producer").items()} == declared
+
+
+def test_readme_names_every_command() -> None:
+    """Each command that `spoolway --help` lists stands in the README."""
+    shown = subprocess.run(
+        [str(BIN / "spoolway"), "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    commands = re.findall(r"^  (\w+) ", shown.split("Commands:")[1], flags=re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert f"spoolway {command}" in README
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    """Every relative link in the README and in docs/ names a file that exists."""
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_example_of_the_readme_works_as_it_stands(valkey: ValkeyServer) -> None:
+    """The five lines for a proxy run, and their event is on the stream when they have ended."""
+    example = README.split("```python\n")[1].split("```")[0]
+    assert len([line for line in example.splitlines() if line]) <= 5
+    code = example.replace("redis://localhost:6379/0", valkey.url)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    with valkey.client() as client:
+        ((_, fields),) = client.xrange(DEFAULT_STREAM)
+    (line,) = decode_frame(fields)
+    event = decode_line(line)
+    assert isinstance(event, RequestEvent)
+    assert (event.model_name, event.outcome, event.prompt_tokens) == ("gpt-4o", "success", 12)
+    assert event.duration_ms is not None

@@ -1,0 +1,64 @@
+"""What the proxy's side imports: only what a proxy has installed, and not much of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {
+    "alembic",
+    "arq",
+    "asyncpg",
+    "aiosqlite",
+    "pydantic",
+    "pydantic_settings",
+    "rich",
+    "sqlalchemy",
+    "sqlite3",
+    "typer",
+    "yaml",
+}
+
+
+def imported_by(statement: str) -> set[str]:
+    """The top-level modules that a new interpreter has after the statement."""
+    code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize("room", ["spoolway.schema", "spoolway.producer"])
+def test_the_proxys_side_imports_nothing_of_the_workers(room: str) -> None:
+    """A proxy that installs `spoolway` has neither database drivers nor arq, and needs none."""
+    assert imported_by(f"import {room}") & HEAVY == set()
+
+
+def test_a_producer_at_work_imports_nothing_of_the_workers() -> None:
+    """Nor does anything that is imported later, where it is first used."""
+    statement = (
+        "from spoolway.producer import Producer; p = Producer('redis://127.0.0.1:1/0');"
+        " p.emit({'type': 'request', 'body': {1: float('nan')}}); p.flush(0.1); p.close(0)"
+    )
+
+    assert imported_by(statement) & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "module", sorted(path.stem for path in (ROOT / "producer/spoolway/producer").glob("[a-z]*.py"))
+)
+def test_every_module_of_the_producer_imports_by_itself(module: str) -> None:
+    """No module depends on another having been imported before."""
+    assert "spoolway" in imported_by(f"import spoolway.producer.{module}")
+
+
+def test_the_room_beside_it_is_not_imported() -> None:
+    """Arrows go one way: the producer knows the schema, and no worker or migration."""
+    code = "import sys, spoolway.producer; print([m for m in sys.modules if 'spoolway' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+
+    assert b"spoolway.worker" not in done.stdout
+    assert b"spoolway.migrations" not in done.stdout
+    assert b"spoolway.schema.tables" not in done.stdout

@@ -1,0 +1,82 @@
+"""The root of the command line: shared options, errors and exit codes.
+
+Exit codes: 0 done, 1 something is left or failed, 2 wrong use (one line says what to do).
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from importlib.metadata import version
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+
+from spoolway.worker.config import UsageError
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        help="PostgreSQL or SQLite URL.  [env: DATABASE_URL; default: spoolway.db in --dir]",
+        show_default=False,
+    ),
+]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--redis-url",
+        help="Redis or Valkey URL.  [env: REDIS_URL; default: redis://127.0.0.1:6379/0]",
+        show_default=False,
+    ),
+]
+Dir = Annotated[
+    str | None,
+    typer.Option(
+        "--dir", help="Folder for state.  [env: SPOOLWAY_DIR; default: ./var]", show_default=False
+    ),
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="spoolway",
+    help="Moves the request and error logs of an LLM proxy into your database.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # markup would swallow [env: DATABASE_URL]
+)
+
+
+def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn a UsageError into one line on stderr and exit code 2; Ctrl-C into exit code 130."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except UsageError as error:
+            typer.echo(f"spoolway: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(version("spoolway"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Moves the request and error logs of an LLM proxy into your database."""

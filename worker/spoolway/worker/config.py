@@ -1,0 +1,208 @@
+"""Settings: CLI flag > environment > default. Zero configuration works."""
+
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from spoolway.schema import DEFAULT_STREAM
+from spoolway.schema.address import DEFAULT_REDIS_URL, REDIS_URL_EXPECTED, check_redis_url
+
+DRIVERS = {
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+}
+"""URL schemes understood, and the SQLAlchemy dialect and driver of each."""
+
+
+class UsageError(Exception):
+    """What the operator gave cannot work: one line that says what, where, and what to do."""
+
+
+def _env(name: str, default: Any, description: str, **constraints: Any) -> Any:
+    return Field(default, validation_alias=name, description=description, **constraints)
+
+
+class Settings(BaseSettings):
+    """Every setting of the worker. `docs/settings.md` is this class as a table."""
+
+    model_config = SettingsConfigDict(
+        extra="ignore", populate_by_name=True, frozen=True, env_ignore_empty=True
+    )
+
+    dir: Path = _env(
+        "SPOOLWAY_DIR",
+        Path("var"),
+        "Folder of everything Spoolway keeps on this machine: SQLite, dead letters, Valkey's data.",
+    )
+    database_url: str = _env(
+        "DATABASE_URL",
+        "",
+        "PostgreSQL or SQLite. Default: spoolway.db in SPOOLWAY_DIR.",
+        repr=False,
+    )
+    database_pool_size: int = _env(
+        "DATABASE_POOL_SIZE", 5, "Connections kept open to PostgreSQL.", ge=1, le=100
+    )
+    auto_migrate: bool = _env(
+        "DATABASE_AUTO_MIGRATE", True, "Bring the database to this version's tables at start."
+    )
+    redis_url: str = _env(
+        "REDIS_URL",
+        DEFAULT_REDIS_URL,
+        "Redis or Valkey: redis://, rediss:// or unix://.",
+        repr=False,
+    )
+    stream: str = _env("SPOOLWAY_STREAM", DEFAULT_STREAM, "Stream that producers push to.")
+    group: str = _env("SPOOLWAY_GROUP", "spoolway", "Consumer group of all workers.")
+    consumer: str = _env(
+        "SPOOLWAY_CONSUMER",
+        "",
+        "Name of this worker in the group. Default: host name and a slot locked in SPOOLWAY_DIR.",
+    )
+    batch_events: int = _env(
+        "SPOOLWAY_BATCH_EVENTS", 1000, "Events a batch aims for.", ge=1, le=100_000
+    )
+    batch_bytes: int = _env(
+        "SPOOLWAY_BATCH_BYTES", 8 << 20, "Bytes of JSON lines a batch aims for.", ge=1024
+    )
+    in_flight: int = _env(
+        "SPOOLWAY_IN_FLIGHT",
+        2,
+        "Batches at once: the next is read and decoded while one commits.",
+        ge=1,
+        le=16,
+    )
+    write_timeout: float = _env(
+        "SPOOLWAY_WRITE_TIMEOUT",
+        10.0,
+        "Seconds a batch may take; a database that hangs longer is taken as unreachable.",
+        gt=0,
+        le=60,
+    )
+    startup_timeout: float = _env(
+        "SPOOLWAY_STARTUP_TIMEOUT",
+        10.0,
+        "Seconds to wait for the database and Redis at start before giving up.",
+        ge=0,
+    )
+    id_past_days: int = _env(
+        "SPOOLWAY_ID_PAST_DAYS", 400, "Oldest id taken, in days; older ones are dead letters.", ge=1
+    )
+    id_future_days: int = _env(
+        "SPOOLWAY_ID_FUTURE_DAYS", 2, "Newest id taken, in days ahead of this clock.", ge=1
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
+        "SPOOLWAY_LOG_LEVEL", "INFO", "Least severe level that is logged."
+    )
+    log_format: Literal["text", "json"] = _env(
+        "SPOOLWAY_LOG_FORMAT", "text", "Lines for a person, or JSON."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def database(self) -> URL:
+        """The database as SQLAlchemy takes it. Raises UsageError."""
+        if self.database_url:
+            return database_url(self.database_url)
+        # Not as text: "?" and "%" may be in a folder's name, and mean something in a URL.
+        return URL.create(DRIVERS["sqlite"], database=str(self.dir / "spoolway.db"))
+
+
+def load(**flags: Any) -> Settings:
+    """Return the settings; a flag that is None was not given.
+
+    Raises:
+        UsageError: a value that cannot be used, named by its setting; never with a secret in it.
+    """
+    try:
+        settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        raise UsageError(f"{name}: {problem['msg']}") from None
+    settings.database  # noqa: B018 - raises here, at start, and not in the middle of the way
+    _check_redis_url(settings.redis_url)
+    return settings
+
+
+def database_url(text: str) -> URL:
+    """Parse a database URL into the dialect and driver that Spoolway uses.
+
+    Raises:
+        UsageError: malformed, or a scheme or driver that is not supported.
+    """
+    try:
+        url = make_url(text.strip())
+    except (ArgumentError, ValueError):
+        raise UsageError(
+            f"DATABASE_URL is malformed{_scheme_hint(text)}: expected "
+            "postgresql://user:password@host:5432/name or sqlite:///path/to/file.db "
+            "(percent-encode special characters in the password)"
+        ) from None
+    driver = DRIVERS.get(url.drivername)
+    if driver is None:
+        raise UsageError(
+            f"DATABASE_URL has scheme {url.drivername!r}, which is not supported: use "
+            "postgresql:// (driver asyncpg) or sqlite:/// (driver aiosqlite)"
+        )
+    if driver.startswith("sqlite"):
+        if url.database in (None, "", ":memory:"):
+            raise UsageError(
+                "DATABASE_URL names an in-memory SQLite database, which is gone when the worker "
+                "stops: give a file, sqlite:///path/to/file.db"
+            )
+    elif not url.database:
+        raise UsageError(
+            "DATABASE_URL names no database: add its name, postgresql://user@host:5432/name"
+        )
+    elif "sslmode" in url.query:
+        # libpq's name, which every hosted PostgreSQL prints; asyncpg takes its values as `ssl`.
+        query = dict(url.query)
+        query["ssl"] = query.pop("sslmode")
+        url = url.set(query=query)
+    return url.set(drivername=driver)
+
+
+def _scheme_hint(text: str) -> str:
+    scheme = text.split("://", 1)[0]
+    return f" (scheme {scheme!r})" if "://" in text and scheme.isidentifier() else ""
+
+
+def _check_redis_url(text: str) -> None:
+    """Refuse a REDIS_URL that redis-py does not understand, before it is asked to connect."""
+    try:
+        check_redis_url(text)
+    except ValueError as error:
+        raise UsageError(f"REDIS_URL: {error}") from None
+    try:
+        pool = ConnectionPool.from_url(text)
+        pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError, RedisError):
+        raise UsageError(
+            f"REDIS_URL has an option that redis-py does not take: {REDIS_URL_EXPECTED}"
+        ) from None
+
+
+def shown_url(url: URL | str) -> str:
+    """Return a URL for a person to read: its password hidden, its options left out."""
+    if isinstance(url, URL):
+        return url.set(query={}).render_as_string(hide_password=True)
+    parts = urlsplit(url)
+    if parts.password is None:
+        return parts._replace(query="").geturl()
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username or ''}:***@{host}", query="").geturl()

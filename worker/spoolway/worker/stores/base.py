@@ -1,0 +1,61 @@
+"""What both stores are: one small interface, and what goes in and out of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Protocol
+
+import msgspec
+
+from spoolway.schema import Event
+
+
+class Item(msgspec.Struct, gc=False):
+    """One event, the bytes it came as, and the UTC day its id falls on (days since 1970)."""
+
+    event: Event
+    line: bytes
+    day: int
+
+
+@dataclass(slots=True)
+class Conflict:
+    """An event whose id is in the table with other content: the first one stays."""
+
+    item: Item
+
+
+@dataclass(slots=True)
+class Written:
+    """What one committed transaction did with its items: each of them is in exactly one count."""
+
+    inserted: int = 0
+    duplicates: int = 0
+    conflicts: list[Conflict] = field(default_factory=list)
+
+
+class Store(Protocol):
+    """A database with `request_logs` and `error_logs`.
+
+    Every method raises only `StoreError`s, within `write_timeout` seconds.
+    """
+
+    async def write(self, items: Sequence[Item]) -> Written:
+        """Store all items in one transaction, or none; return only after COMMIT.
+
+        An item whose id is already there is a duplicate, or a conflict if its content differs.
+        Errors are linked to requests, whichever of the two comes first.
+        """
+        ...
+
+    async def prepare_days(self, first: date, days: int) -> int:
+        """Make ready for ids of `days` days from `first`; return how many partitions were made."""
+        ...
+
+    async def link_errors(self) -> int:
+        """Link the errors whose request was committed by another worker at the same time."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...

@@ -1,0 +1,106 @@
+"""A bad row never takes its batch down: repair what cannot be stored, then narrow down to the row.
+
+The store writes all or nothing; this writes all that can be written. Each part that goes in is a
+transaction of its own, which is safe because every row is recognised when it comes again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from spoolway.schema import ErrorEvent
+from spoolway.worker.stores.base import Item, Store, Written
+from spoolway.worker.stores.errors import Refused
+from spoolway.worker.stores.rows import ERRORS, REQUESTS, split
+from spoolway.worker.stores.storable import repaired, storable
+
+
+@dataclass(slots=True)
+class RefusedItem:
+    """An item that the database does not take, even repaired."""
+
+    item: Item
+    message: str
+    sqlstate: str | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of every item of a batch."""
+
+    written: Written = field(default_factory=Written)
+    refused: list[RefusedItem] = field(default_factory=list)
+
+    def count(self, written: Written) -> None:
+        """Count what one more transaction did."""
+        self.written.inserted += written.inserted
+        self.written.duplicates += written.duplicates
+        self.written.conflicts += written.conflicts
+
+    def add(self, other: "Outcome") -> None:
+        """Count what became of further items."""
+        self.count(other.written)
+        self.refused += other.refused
+
+
+async def write_isolating(store: Store, items: Sequence[Item]) -> Outcome:
+    """Write the items, and return those that are refused by themselves.
+
+    Raises:
+        StoreError: any but Refused. What was committed by then is a duplicate at the next try.
+    """
+    outcome = Outcome()
+    try:
+        outcome.count(await store.write(items))
+    except Refused:
+        # By table: the row that a refusal names counts within one. Requests first, to be linked.
+        parts = [[storable(item) for item in kind] for kind in split(items)]
+        await _write_parts(store, [part for part in parts if part], outcome)
+    return outcome
+
+
+async def _write_parts(store: Store, parts: list[list[Item]], outcome: Outcome) -> None:
+    waiting: list[Sequence[Item]] = [*reversed(parts)]
+    while waiting:
+        part = waiting.pop()
+        try:
+            outcome.count(await store.write(part))
+        except Refused as refusal:
+            if len(part) > 1:
+                waiting += reversed(narrowed(part, refusal.row))
+            else:
+                await _write_alone(store, part[0], refusal, outcome)
+
+
+def narrowed(part: Sequence[Item], row: int | None) -> list[Sequence[Item]]:
+    """Return the parts to try next, in order, after a part was refused at `row` (None: not told).
+
+    What follows the row comes in parts that grow from the distance it was found at: where every
+    other row is bad, no large part is sent only to be refused at its second row.
+    """
+    if row is None or not 0 <= row < len(part):
+        middle = len(part) // 2
+        return [part[:middle], part[middle:]]
+    parts = [part[:row], part[row : row + 1]]
+    start, size = row + 1, 2 * (row + 1)
+    while start < len(part):
+        parts.append(part[start : start + size])
+        start, size = start + size, 2 * size
+    return [piece for piece in parts if piece]
+
+
+def _same(item: Item, other: Item) -> bool:
+    rows = ERRORS if isinstance(item.event, ErrorEvent) else REQUESTS
+    return rows.same(rows.row(item.event), rows.row(other.event))
+
+
+async def _write_alone(store: Store, item: Item, refusal: Refused, outcome: Outcome) -> None:
+    """Try one item for the last time, with all that a repair does to it."""
+    last = repaired(item)
+    if not _same(item, last):
+        try:
+            outcome.count(await store.write([last]))
+        except Refused as again:
+            refusal = again
+        else:
+            return
+    outcome.refused.append(RefusedItem(item, str(refusal), refusal.sqlstate))

@@ -1,0 +1,117 @@
+"""What neither database may hold, told from the event itself; the rest of it stays as it is.
+
+PostgreSQL refuses it: the events of a refused batch are looked through then, and the common batch
+pays for its names alone. SQLite takes NUL, lone surrogates, bytes that are no UTF-8 and numbers of
+any size without a word, and what reads them later fails: there each line is looked at before.
+"""
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+from spoolway.schema import BadInput, ErrorEvent, Event, repair_line
+from spoolway.schema.caps import NAME_BYTES
+from spoolway.schema.columns import COLUMNS, Kind
+from spoolway.schema.jsonable import is_storable_number
+from spoolway.worker.stores.base import Item
+from spoolway.worker.stores.rows import Several, several
+
+# A surrogate pair is one character; of what else is escaped, only NUL and lone ones are no text.
+_ESCAPE: Final = re.compile(
+    rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u(0000|[dD][89a-fA-F]..)|\\.", re.DOTALL
+)
+_STRING_OR_NUMBER: Final = re.compile(
+    rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[0-9][0-9.]*(?:[eE][+-]?[0-9]+)?)', re.DOTALL
+)
+# Every digit as 0, so that a search for one string finds the numbers that may be too large.
+_SHAPES: Final = bytes.maketrans(b"123456789E+", b"000000000e-")
+_LONG_EXPONENT: Final = b"0e00000"
+_LONG_FRACTION: Final = b"0e-00000"  # also of e+
+_MANY_DIGITS: Final = b"0" * 6_000  # fewer, and an exponent of four digits, fit jsonb's numeric
+
+
+def _values(event_type: str, kind: Kind) -> Several:
+    return several([name for name, its in COLUMNS[event_type].items() if its == kind])
+
+
+_REQUEST: Final = _values("request", "text"), _values("request", "json")
+_ERROR: Final = _values("error", "text"), _values("error", "json")
+
+
+def with_fitting_names(item: Item) -> Item:
+    """Return the item with names that fit their index: the same length on both databases.
+
+    PostgreSQL itself refuses only what is over 2,704 bytes after compression.
+    """
+    return item if _names_fit(item.event) else repaired(item)
+
+
+def storable(item: Item) -> Item:
+    """Return the item, repaired if there is anything in it that neither database may hold."""
+    return item if is_storable(item.event) else repaired(item)
+
+
+def storable_line(item: Item) -> Item:
+    """Return what `storable` does, at the price of a few searches when nothing is wrong."""
+    return with_fitting_names(item) if _is_plain(item.line) else storable(item)
+
+
+def repaired(item: Item) -> Item:
+    """Return the item with the event that all of the repair's rules make of its line."""
+    try:
+        return Item(repair_line(item.line), item.line, item.day)
+    except BadInput:
+        return item  # as it is: the database has the last word
+
+
+def is_storable(event: Event) -> bool:
+    """Tell whether both databases take the event, and take it for the same."""
+    texts, json = _ERROR if isinstance(event, ErrorEvent) else _REQUEST
+    return (
+        _names_fit(event)
+        and not any(text and "\0" in text for text in texts(event))
+        and all(_is_plain(raw := bytes(value)) or _is_good_json(raw) for value in json(event))
+    )
+
+
+def _names_fit(event: Event) -> bool:
+    return _fits(event.model_name) and (
+        not isinstance(event, ErrorEvent) or _fits(event.error_type)
+    )
+
+
+def _fits(name: str | None) -> bool:
+    return name is None or len(name) <= NAME_BYTES // 4 or len(name.encode()) <= NAME_BYTES
+
+
+def _is_plain(json: bytes) -> bool:
+    """Tell quickly that nothing is wrong; what this does not clear is looked at closely."""
+    if not (json.isascii() or _is_utf8(json)):
+        return False
+    if b"\\u" in json and (b"\\u0000" in json or b"\\ud" in json or b"\\uD" in json):
+        return False
+    shapes = json.translate(_SHAPES)
+    return not (_LONG_EXPONENT in shapes or _LONG_FRACTION in shapes or _MANY_DIGITS in shapes)
+
+
+def _is_good_json(json: bytes) -> bool:
+    return (
+        _is_utf8(json)
+        and not any(escape[1] for escape in _ESCAPE.finditer(json))
+        and all(_is_numeric(token[1]) for token in _STRING_OR_NUMBER.finditer(json) if token[1])
+    )
+
+
+def _is_utf8(json: bytes) -> bool:
+    try:
+        json.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_numeric(number: bytes) -> bool:
+    try:
+        return is_storable_number(Decimal(number.decode()))
+    except InvalidOperation:  # an exponent beyond Decimal's own
+        return False

@@ -1,0 +1,44 @@
+"""A transaction on PostgreSQL that ends by itself, also when nobody is there to end it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+
+from spoolway.worker.stores.classify import classify
+from spoolway.worker.stores.errors import Unreachable
+
+T = TypeVar("T")
+
+
+def begin(*, statement_timeout: float, lock_timeout: float) -> str:
+    """Return the SQL that begins a transaction with these limits, in seconds.
+
+    A client that gave up is noticed by a server only when it next reads from or writes to it: until
+    then a statement that waits for a lock would wait on, and everybody behind it. SET LOCAL, because
+    a pooler gives the session to others. READ COMMITTED, whatever the database's default is: what
+    another transaction inserted meanwhile must be seen.
+    """
+    return (
+        "BEGIN ISOLATION LEVEL READ COMMITTED; "
+        f"SET LOCAL statement_timeout = {_ms(statement_timeout)}; "
+        f"SET LOCAL lock_timeout = {_ms(lock_timeout)}"
+    )
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))  # 0 would be no limit
+
+
+async def in_transaction(connection: Any, begin_sql: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work` in a transaction. Only a server that answers is asked to roll back."""
+    try:
+        await connection.execute(begin_sql)
+        result = await work()
+    except asyncpg.PostgresError as error:
+        # After the others the caller cuts the connection: they end its transaction, too.
+        if not isinstance(classify(error), Unreachable):
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
+    return result
