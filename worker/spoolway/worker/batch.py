@@ -7,7 +7,7 @@ from uuid import UUID
 
 from spoolway.schema import BadInput, decode_frame, decode_line
 from spoolway.schema.ids import from_ms
-from spoolway.worker.dead import DeadLetter
+from spoolway.spool import DeadLetter
 from spoolway.worker.stores import Item
 from spoolway.worker.stream import Entry
 

@@ -19,8 +19,8 @@ from tenacity import (
     wait_random,
 )
 
+from spoolway.spool import DeadLetter, DeadLetters
 from spoolway.worker.batch import ReadSize, Window, assemble
-from spoolway.worker.dead import DeadLetter, DeadLetters
 from spoolway.worker.intake import REDIS_AWAY, Intake, Stopping
 from spoolway.worker.outage import Outage
 from spoolway.worker.progress import Progress
@@ -175,7 +175,10 @@ class Drain:
             )
         letters = [*batch.dead, *_letters(outcome)]
         await self._stubbornly(
-            lambda: self._dead.keep(letters), (OSError,), self._dead_outage, _HELD
+            lambda: asyncio.to_thread(self._dead.keep, letters),
+            (OSError,),
+            self._dead_outage,
+            _HELD,
         )
         # From here on every event of the batch is in the database or in a synced file.
         await self._stubbornly(

@@ -20,8 +20,8 @@ from typing import Final, NoReturn
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
+from spoolway.spool.disk import FILE_MODE, FOLDER_MODE
 from spoolway.worker.config import UsageError
-from spoolway.worker.dead import FILE_MODE, FOLDER_MODE
 
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0

@@ -32,10 +32,10 @@ from tenacity import (
 )
 
 from spoolway import migrations
+from spoolway.spool import DeadLetters
 from spoolway.worker.batch import Window
 from spoolway.worker.config import Settings, UsageError, shown_url
 from spoolway.worker.connecting import explain
-from spoolway.worker.dead import DeadLetters
 from spoolway.worker.drain import Drain
 from spoolway.worker.identity import make_folder, take_slot
 from spoolway.worker.intake import REDIS_AWAY

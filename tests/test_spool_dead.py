@@ -1,12 +1,12 @@
 """Dead letters: on disk before anything is acknowledged, for their owner's eyes, line by line."""
 
-import asyncio
 import base64
 import os
 import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spoolway.worker.dead import DeadLetter, DeadLetters
+from spoolway.spool import DeadLetter, DeadLetters
 
 NOW = datetime(2026, 3, 1, 23, 59, 59, 123456, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ def letters_in(folder: Path, now: Callable[[], datetime] = lambda: NOW) -> DeadL
 
 def keep(dead: DeadLetters, letters: Sequence[DeadLetter]) -> None:
     """Keep letters as the drain loop does."""
-    asyncio.run(dead.keep(letters))
+    dead.keep(letters)
 
 
 def kept(folder: Path) -> list[dict[str, Any]]:
@@ -147,18 +147,17 @@ def test_jq_reads_them(folder: Path) -> None:
     assert [orjson.loads(line) for line in done.stdout.splitlines()] == raws
 
 
-async def test_many_writers_never_mix_their_lines(folder: Path) -> None:
+def test_many_writers_never_mix_their_lines(folder: Path) -> None:
     """Workers that share the folder append whole lines, large ones too."""
     writers = [letters_in(folder) for _ in range(8)]
     raws = [bytes([65 + n]) * 100_000 for n in range(8)]
 
-    await asyncio.gather(
-        *(
+    def work(writer: DeadLetters, raw: bytes) -> None:
+        for _ in range(3):
             writer.keep([DeadLetter("refused", "m", raw), DeadLetter("refused", "n", raw)])
-            for writer, raw in zip(writers, raws, strict=True)
-            for _ in range(3)
-        )
-    )
+
+    with ThreadPoolExecutor(len(writers)) as pool:
+        list(pool.map(work, writers, raws))
     found = [raw_of(letter) for letter in kept(folder)]
     assert sorted(found) == sorted(raws * 6)
 
@@ -216,49 +215,44 @@ def test_a_folder_that_cannot_be_written_is_raised(tmp_path: Path) -> None:
         keep(letters_in(tmp_path / "dead"), [DeadLetter("refused", "m", b"raw")])
 
 
-def _full_after(monkeypatch: pytest.MonkeyPatch, room: int, *, then_nothing: bool) -> None:
-    """Let a disk take `room` bytes more and then, if told to, not even one."""
+def _full_after(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Let a disk take `room` bytes more, and then not even one."""
     write = os.write
     left = [room]
 
     def limited(descriptor: int, data: bytes) -> int:
-        if len(data) <= left[0]:
-            left[0] -= len(data)
-            return write(descriptor, data)
         if left[0] == 0:
             raise OSError(28, "No space left on device")
         taken = write(descriptor, data[: left[0]])
-        left[0] = 0 if then_nothing else 1
+        left[0] -= taken
         return taken
 
     monkeypatch.setattr(os, "write", limited)
 
 
-def test_a_disk_that_fills_up_is_raised_and_later_letters_stay_readable(
+def test_a_disk_that_fills_up_is_raised_and_nothing_is_left_of_the_letter(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A part of a line that was written is closed: it spoils no other line."""
+    """The half that was written is taken back: the letters are tried again, and are there once."""
     dead = letters_in(folder)
     keep(dead, [DeadLetter("refused", "m", b"before")])
+    before = (folder / "2026-03-01.jsonl").read_bytes()
     with monkeypatch.context() as patched:
-        _full_after(patched, 100, then_nothing=False)
-        with pytest.raises(OSError, match=r"100 of \d+ bytes"):
+        _full_after(patched, 100)
+        with pytest.raises(OSError, match="No space left"):
             keep(dead, [DeadLetter("refused", "m", b"x" * 5_000)])
+    assert (folder / "2026-03-01.jsonl").read_bytes() == before
     keep(dead, [DeadLetter("refused", "m", b"after")])
 
     assert _readable(folder) == [b"before", b"after"]
 
 
-def test_a_torn_line_on_a_disk_without_a_byte_left_spoils_no_other_line(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same where not even a newline fits, or the worker was killed in the middle of a write."""
+def test_a_line_torn_by_a_kill_spoils_no_other_line(folder: Path) -> None:
+    """A worker killed in the middle of a write leaves half a line: the next one begins anew."""
     dead = letters_in(folder)
     keep(dead, [DeadLetter("refused", "m", b"before")])
-    with monkeypatch.context() as patched:
-        _full_after(patched, 100, then_nothing=True)
-        with pytest.raises(OSError, match="No space left"):
-            keep(dead, [DeadLetter("refused", "m", b"x" * 5_000)])
+    with (folder / "2026-03-01.jsonl").open("ab") as file:
+        file.write(b'{"first_seen":"2026')
     keep(dead, [DeadLetter("refused", "m", b"after")])
 
     assert _readable(folder) == [b"before", b"after"]
