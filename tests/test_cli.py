@@ -54,8 +54,6 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ({"DATABASE_URL": "postgresql+psycopg://u:s3cret@db/x"}, ["psycopg", "asyncpg"]),
         ({"DATABASE_URL": "s3cret"}, ["DATABASE_URL", "malformed"]),
         ({"DATABASE_URL": "sqlite://"}, ["in-memory", "sqlite:///path"]),
-        ({"DATABASE_URL": "postgresql://u:s3cret@nohost.invalid/x"}, ["nohost.invalid"]),
-        ({"DATABASE_URL": "postgresql://u:s3cret@127.0.0.1:1/x"}, ["127.0.0.1", "1"]),
         ({"REDIS_URL": "http://:s3cret@cache"}, ["REDIS_URL", "'http'", "redis://"]),
         ({"REDIS_URL": "redis://:s3cret@cache:port"}, ["REDIS_URL", "malformed"]),
         ({"REDIS_URL": "redis://:s3cret@127.0.0.1:1/0"}, ["127.0.0.1:1", "REDIS_URL"]),

@@ -9,7 +9,7 @@ from pathlib import Path
 from arq.jobs import Job
 
 from spoolway.schema import DEFAULT_STREAM
-from spoolway.worker.service import jobs_pool
+from spoolway.worker.host import jobs_pool
 from spoolway.worker.stream import Stream
 from tests.servers import ValkeyServer, eventually
 from tests.workers import (

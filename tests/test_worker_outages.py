@@ -22,6 +22,8 @@ from tests.workers import (
     pending,
     push,
     request_line,
+    rows,
+    spooled,
     waiting,
 )
 
@@ -52,8 +54,14 @@ def locked(database: str) -> Iterator[None]:
 def test_nothing_is_acknowledged_before_commit(
     newest_postgres_url: str, valkey: ValkeyServer, folder: Path
 ) -> None:
-    """While a batch cannot commit, its entries stay pending in Redis and none is deleted."""
-    worker = WorkerProcess(newest_postgres_url, valkey.url, folder, SPOOLWAY_WRITE_TIMEOUT="2")
+    """No commit, and no room in the spool: entries stay pending in Redis and none is deleted."""
+    worker = WorkerProcess(
+        newest_postgres_url,
+        valkey.url,
+        folder,
+        SPOOLWAY_WRITE_TIMEOUT="2",
+        SPOOLWAY_SPOOL_MAX_BYTES="0",
+    )
     with ending(worker):
         worker.started()
         with locked(newest_postgres_url):
@@ -63,6 +71,7 @@ def test_nothing_is_acknowledged_before_commit(
                 timeout=20,
                 what="a write that met its deadline",
             )
+            eventually(lambda: "nothing is acknowledged" in worker.output())
             assert waiting(valkey) == 5, "no entry was deleted"
             assert pending(valkey) > 0, "what was read is still pending"
         drained(valkey, worker)
@@ -70,10 +79,10 @@ def test_nothing_is_acknowledged_before_commit(
     assert count(newest_postgres_url) == 500
 
 
-def test_worker_sits_out_a_database_that_is_killed_and_comes_back(
+def test_worker_spools_while_the_database_is_down_and_replays_when_it_is_back(
     start_postgres: Callable[..., PostgresServer], valkey: ValkeyServer, folder: Path
 ) -> None:
-    """Database away: the worker lives, acknowledges nothing, and goes on by itself."""
+    """Killed: everything goes to the disk, Redis is empty; back again: it returns by itself."""
     server = start_postgres(fsync=True)
     database = server.create_database("logs")
     worker = WorkerProcess(database, valkey.url, folder, SPOOLWAY_WRITE_TIMEOUT="2")
@@ -83,18 +92,19 @@ def test_worker_sits_out_a_database_that_is_killed_and_comes_back(
         drained(valkey, worker)
         server.kill()
         push(valkey, [request_line() for _ in range(2_000)])
-        eventually(lambda: (worker.status() or {})["write_failures"] >= 2, timeout=20)
-        assert waiting(valkey) == 20
+        drained(valkey, worker, timeout=20)
+        assert spooled(folder) == 2_000
+        eventually(lambda: (worker.status() or {})["breaker"] == "open")
         server.start()
-        drained(valkey, worker, timeout=30)
+        eventually(lambda: spooled(folder) == 0, timeout=30)
         assert worker.terminate() == 0
     assert count(database) == 2_200
     messages = [record["message"] for record in worker.logged()]
-    assert any("nothing is acknowledged" in message for message in messages)
+    assert any("events go to the spool" in message for message in messages)
     assert any("works again" in message for message in messages)
 
 
-def test_worker_sits_out_a_database_that_hangs(
+def test_worker_spools_while_the_database_hangs(
     private_postgres: PostgresServer, valkey: ValkeyServer, folder: Path
 ) -> None:
     """A suspended PostgreSQL is an unreachable one after the write deadline; then it goes on."""
@@ -104,11 +114,74 @@ def test_worker_sits_out_a_database_that_hangs(
         worker.started()
         private_postgres.suspend()
         push(valkey, [request_line() for _ in range(1_000)])
-        eventually(lambda: (worker.status() or {})["write_failures"] >= 2, timeout=20)
-        assert waiting(valkey) == 10
+        drained(valkey, worker, timeout=20)
+        assert spooled(folder) == 1_000
         private_postgres.resume()
-        drained(valkey, worker, timeout=30)
+        eventually(lambda: spooled(folder) == 0, timeout=30)
     assert count(database) == 1_000
+
+
+def test_worker_that_starts_while_the_database_is_away_spools(
+    private_postgres: PostgresServer, valkey: ValkeyServer, folder: Path
+) -> None:
+    """Restarted in the middle of an outage: it takes over, spools, and migrates when it can."""
+    database = private_postgres.create_database("logs")
+    private_postgres.kill()
+    worker = WorkerProcess(database, valkey.url, folder, SPOOLWAY_STARTUP_TIMEOUT="0.5")
+    with ending(worker):
+        worker.started()
+        push(valkey, [request_line() for _ in range(300)])
+        drained(valkey, worker, timeout=20)
+        assert spooled(folder) == 300
+        private_postgres.start()
+        eventually(lambda: spooled(folder) == 0, timeout=30)
+        assert worker.terminate() == 0
+    assert count(database) == 300
+
+
+def test_without_the_automatic_replay_the_spool_stays(
+    private_postgres: PostgresServer, valkey: ValkeyServer, folder: Path
+) -> None:
+    """SPOOLWAY_SPOOL_DRAIN=false: live events go on, what is spooled waits, sealed, for a replay."""
+    database = private_postgres.create_database("logs")
+    worker = WorkerProcess(
+        database, valkey.url, folder, SPOOLWAY_SPOOL_DRAIN="false", SPOOLWAY_WRITE_TIMEOUT="2"
+    )
+    with ending(worker):
+        worker.started()
+        private_postgres.kill()
+        push(valkey, [request_line() for _ in range(300)])
+        drained(valkey, worker, timeout=20)
+        eventually(lambda: (worker.status() or {})["breaker"] == "open")
+        private_postgres.start()
+        eventually(lambda: (worker.status() or {})["breaker"] != "open", timeout=20)
+        push(valkey, [request_line() for _ in range(100)])
+        drained(valkey, worker)
+        eventually(lambda: not list((folder / "spool").glob("*.open")))
+        assert spooled(folder) == 300
+        assert worker.terminate() == 0
+    assert count(database) == 100
+
+
+def test_a_run_of_refusals_stops_the_worker_and_keeps_the_events(
+    newest_postgres_url: str, valkey: ValkeyServer, folder: Path
+) -> None:
+    """Every row refused is a bad deploy: nothing is acknowledged, no dead letter, and it shouts."""
+    worker = WorkerProcess(newest_postgres_url, valkey.url, folder, SPOOLWAY_REFUSED_COUNT="50")
+    with ending(worker):
+        worker.started()
+        rows(newest_postgres_url, "ALTER TABLE request_logs ADD CONSTRAINT no CHECK (path <> '/')")
+        push(valkey, [request_line(path="/") for _ in range(300)])
+        eventually(lambda: "STOPPED" in worker.output(), timeout=20)
+        eventually(lambda: (worker.status() or {})["breaker"] == "refusing")
+        assert waiting(valkey) == 3
+        assert not (folder / "dead").exists()
+        assert not (folder / "spool").exists()
+        rows(newest_postgres_url, "ALTER TABLE request_logs DROP CONSTRAINT no")
+        assert worker.terminate() == 0
+        worker.started()
+        drained(valkey, worker)
+    assert count(newest_postgres_url) == 300
 
 
 def test_worker_stops_within_10_s_while_the_database_hangs(

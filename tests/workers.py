@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from spoolway.schema import DEFAULT_STREAM, FrameEncoder, encode_line, new_id
+from spoolway.spool import SpoolFolder
 from spoolway.worker.config import database_url
 from tests.servers import ValkeyServer, eventually
 
@@ -150,6 +151,11 @@ def pending(server: ValkeyServer) -> int:
             return int(client.xpending(DEFAULT_STREAM, GROUP)["pending"])
         except redis.ResponseError:
             return 0
+
+
+def spooled(folder: Path) -> int:
+    """Events in the spool of a state folder."""
+    return sum(file.count_events() for file in SpoolFolder(folder / "spool").segments())
 
 
 def rows(database: str, sql: str) -> list[tuple[Any, ...]]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from spoolway.schema import BadInput, decode_frame, decode_line
 from spoolway.schema.ids import from_ms
-from spoolway.spool import DeadLetter
+from spoolway.spool import Chunk, DeadLetter
 from spoolway.worker.stores import Item
 from spoolway.worker.stream import Entry
 
@@ -74,24 +74,40 @@ class Batch:
 def assemble(entries: Sequence[Entry], window: Window) -> Batch:
     """Decode every event of these entries. What cannot be is a dead letter; the rest goes on."""
     batch = Batch([entry.id for entry in entries])
-    oldest, newest = window.bounds()
+    bounds = window.bounds()
     for entry in entries:
         try:
             lines = decode_frame(entry.fields)
         except BadInput as error:
             batch.dead.append(_unread(entry, error))
             continue
-        for line in lines:
-            try:
-                event = decode_line(line)
-                ms = event.id.int >> 80
-                if not oldest <= ms <= newest:
-                    raise _outside(event.id, ms, oldest, newest)
-            except BadInput as error:
-                batch.dead.append(DeadLetter(error.reason, str(error), line, entry.id.decode()))
-            else:
-                batch.items.append(Item(event, line, ms // _MS_PER_DAY))
+        _decode(lines, entry.id.decode(), bounds, batch)
     return batch
+
+
+def assemble_chunk(chunk: Chunk, segment: str, window: Window) -> Batch:
+    """Decode what was read of a segment of this name; what is damaged is a dead letter, too."""
+    batch = Batch([])
+    _decode(chunk.lines, segment, window.bounds(), batch)
+    batch.dead += [
+        DeadLetter("damaged", f"byte {one.offset} of {segment}: {one.reason}", one.raw, segment)
+        for one in chunk.damaged
+    ]
+    return batch
+
+
+def _decode(lines: Sequence[bytes], source: str, bounds: tuple[int, int], batch: Batch) -> None:
+    oldest, newest = bounds
+    for line in lines:
+        try:
+            event = decode_line(line)
+            ms = event.id.int >> 80
+            if not oldest <= ms <= newest:
+                raise _outside(event.id, ms, oldest, newest)
+        except BadInput as error:
+            batch.dead.append(DeadLetter(error.reason, str(error), line, source))
+        else:
+            batch.items.append(Item(event, line, ms // _MS_PER_DAY))
 
 
 def _unread(entry: Entry, error: BadInput) -> DeadLetter:

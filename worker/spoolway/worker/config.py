@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     dir: Path = _env(
         "SPOOLWAY_DIR",
         Path("var"),
-        "Folder of everything Spoolway keeps on this machine: SQLite, dead letters, Valkey's data.",
+        "Folder of everything Spoolway keeps on this machine: SQLite, spool, dead letters, Valkey's data.",
     )
     database_url: str = _env(
         "DATABASE_URL",
@@ -92,8 +92,34 @@ class Settings(BaseSettings):
     startup_timeout: float = _env(
         "SPOOLWAY_STARTUP_TIMEOUT",
         10.0,
-        "Seconds to wait for the database and Redis at start before giving up.",
+        "Seconds to wait at start: then without Redis it gives up, without a database it spools.",
         ge=0,
+    )
+    spool_max_bytes: int = _env(
+        "SPOOLWAY_SPOOL_MAX_BYTES",
+        10 << 30,
+        "Most bytes in SPOOLWAY_DIR/spool; then events stay in Redis.",
+        ge=0,
+    )
+    spool_min_free_bytes: int = _env(
+        "SPOOLWAY_SPOOL_MIN_FREE_BYTES",
+        100 << 20,
+        "Bytes of its disk that the spool leaves free.",
+        ge=0,
+    )
+    spool_drain: bool = _env(
+        "SPOOLWAY_SPOOL_DRAIN",
+        True,
+        "Replay the spool by itself when the database is back; else by spoolway replay alone.",
+    )
+    refused_count: int = _env(
+        "SPOOLWAY_REFUSED_COUNT",
+        100,
+        "Refused events in a run that stop the worker: a bad deploy, not bad data. 0: never.",
+        ge=0,
+    )
+    refused_ratio: float = _env(
+        "SPOOLWAY_REFUSED_RATIO", 0.5, "Share of a run that these must be.", gt=0, le=1
     )
     id_past_days: int = _env(
         "SPOOLWAY_ID_PAST_DAYS", 400, "Oldest id taken, in days; older ones are dead letters.", ge=1

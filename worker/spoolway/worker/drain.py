@@ -1,41 +1,25 @@
-"""The drain loop: stream → batch → database → ack.
+"""The drain loop: stream → batch → delivery.
 
-Up to `in_flight` batches are written at once, so that the next one is read and decoded while one
-commits. An entry is acknowledged after COMMIT only; until then it is pending in Redis and in memory,
-and in no third place.
+Up to `in_flight` batches are delivered at once, so that the next one is read and decoded while one
+commits. An entry is acknowledged after COMMIT, or after the spool's fsync; until then it is pending
+in Redis and in memory, and in no third place.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    wait_exponential,
-    wait_random,
-)
-
-from spoolway.spool import DeadLetter, DeadLetters
 from spoolway.worker.batch import ReadSize, Window, assemble
+from spoolway.worker.delivery import Delivery
 from spoolway.worker.intake import REDIS_AWAY, Intake, Stopping
 from spoolway.worker.outage import Outage
 from spoolway.worker.progress import Progress
-from spoolway.worker.stores import Outcome, Store, StoreError, write_isolating
 from spoolway.worker.stream import KEEP_SECONDS, Entry, Stream
 
 log = logging.getLogger("spoolway.drain")
 
-_LARGEST_PART: Final = 2
-"""Times the bytes a batch aims for that one transaction takes: what aimed too high is split."""
 _AFTER_FAILED_READ: Final = 0.25
-_BACKOFF: Final = wait_exponential(multiplier=0.1, max=3.0) + wait_random(0, 0.2)
-_HELD: Final = "nothing is acknowledged, the batch is tried again"
-
-T = TypeVar("T")
 
 
 class Drain:
@@ -44,9 +28,10 @@ class Drain:
     def __init__(
         self,
         stream: Stream,
-        store: Store,
-        dead: DeadLetters,
+        delivery: Delivery,
         progress: Progress,
+        redis_outage: Outage,
+        stop: asyncio.Event,
         *,
         window: Window,
         batch_events: int,
@@ -54,21 +39,21 @@ class Drain:
         in_flight: int,
     ) -> None:
         self._stream = stream
-        self._store = store
-        self._dead = dead
+        self._delivery = delivery
         self._progress = progress
+        self._redis_outage = redis_outage
+        self._stop = stop
         self._window = window
         self._size = ReadSize(batch_events, batch_bytes)
-        self._batch_bytes = batch_bytes
         self._slots = asyncio.Semaphore(in_flight)
         self._held: set[bytes] = set()  # ids of entries in flight
         self._deliveries: set[asyncio.Task[None]] = set()
-        self._stop = asyncio.Event()
-        clock = asyncio.get_running_loop().time
-        self._redis_outage = Outage(f"Redis ({stream.name})", clock)
-        self._store_outage = Outage("database", clock)
-        self._dead_outage = Outage("dead letters", clock)
-        self._intake = Intake(stream, progress.totals, self._held, self._redis_outage, self._stop)
+        self._intake = Intake(stream, progress.totals, self._held, redis_outage, stop)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether live events keep it as busy as it may be."""
+        return self._slots.locked()
 
     async def run(self) -> None:
         """Drain until `stop` is called, then wait for what is in flight; cancel to cut that off."""
@@ -118,9 +103,7 @@ class Drain:
             async with asyncio.timeout(1.0):
                 await self._slots.acquire()
         except TimeoutError:
-            self._progress.turn(
-                "waiting for the database" if self._store_outage.since else "writing"
-            )
+            self._progress.turn("writing")
             return False
         self._progress.turn("reading")
         return True
@@ -151,90 +134,15 @@ class Drain:
 
     async def _delivered(self, entries: Sequence[Entry]) -> None:
         try:
-            await self._write_and_acknowledge(entries)
+            batch = assemble(entries, self._window)
+            self._size.observe(entries, batch)
+            await self._delivery.deliver(batch)
         except Stopping:
             pass  # still pending: read again at the next start, or claimed by another worker
         except Exception:
             log.exception("a batch of %d entries failed; it is read again", len(entries))
             await self._pause(1.0)  # it will fail again: not as fast as it can
             raise
-
-    async def _write_and_acknowledge(self, entries: Sequence[Entry]) -> None:
-        batch = assemble(entries, self._window)
-        self._size.observe(entries, batch)
-        self._progress.totals.read += batch.events
-        outcome = Outcome()
-        for part in batch.parts(self._batch_bytes * _LARGEST_PART):
-            outcome.add(
-                await self._stubbornly(
-                    partial(write_isolating, self._store, part),
-                    (StoreError,),
-                    self._store_outage,
-                    _HELD,
-                )
-            )
-        letters = [*batch.dead, *_letters(outcome)]
-        await self._stubbornly(
-            lambda: asyncio.to_thread(self._dead.keep, letters),
-            (OSError,),
-            self._dead_outage,
-            _HELD,
-        )
-        # From here on every event of the batch is in the database or in a synced file.
-        await self._stubbornly(
-            lambda: self._stream.acknowledge(batch.entry_ids),
-            REDIS_AWAY,
-            self._redis_outage,
-            "acknowledging goes on when it answers again",
-        )
-        self._count(outcome, letters)
-
-    async def _stubbornly(
-        self,
-        step: Callable[[], Awaitable[T]],
-        errors: tuple[type[BaseException], ...],
-        outage: Outage,
-        next_step: str,
-    ) -> T:
-        """Do the step until it works. Raises Stopping if the worker is stopped before."""
-
-        def failed(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            if error is not None:
-                self._progress.totals.write_failures += 1
-                outage.failed(error, next_step)
-
-        attempts = AsyncRetrying(
-            retry=retry_if_exception_type(errors),
-            wait=_BACKOFF,
-            sleep=self._sleep_or_stop,
-            before_sleep=failed,
-        )
-
-        async def once() -> T:  # tenacity awaits what is declared async, and no lambda
-            return await step()
-
-        result: T = await attempts(once)
-        outage.worked()
-        return result
-
-    async def _sleep_or_stop(self, seconds: float) -> None:
-        await self._pause(seconds)
-        if self._stop.is_set():
-            raise Stopping
-
-    def _count(self, outcome: Outcome, letters: Sequence[DeadLetter]) -> None:
-        totals = self._progress.totals
-        totals.inserted += outcome.written.inserted
-        totals.duplicate += outcome.written.duplicates
-        totals.dead += len(letters)
-        self._progress.committed()
-        for letter in letters[:3]:
-            log.error(
-                "dead letter (%s, entry %s): %s", letter.reason, letter.entry_id, letter.message
-            )
-        if len(letters) > 3:
-            log.error("and %d more dead letters of the same batch", len(letters) - 3)
 
     async def _keep_held(self) -> None:
         """Touch what is in flight, so that no other worker takes it for abandoned."""
@@ -244,19 +152,3 @@ class Drain:
                 await self._stream.keep(list(self._held))
             except REDIS_AWAY:
                 continue  # the reading loop reports it
-
-
-def _letters(outcome: Outcome) -> list[DeadLetter]:
-    refused = [
-        DeadLetter("refused", one.message, one.item.line, sqlstate=one.sqlstate)
-        for one in outcome.refused
-    ]
-    conflicts = [
-        DeadLetter(
-            "conflict",
-            f"id {one.item.event.id} is in the database with other content: the first one stays",
-            one.item.line,
-        )
-        for one in outcome.written.conflicts
-    ]
-    return refused + conflicts

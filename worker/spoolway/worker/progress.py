@@ -22,11 +22,25 @@ STALE_SECONDS: Final = 15.0
 class Totals:
     """Counts since this worker started. Events, unless said otherwise."""
 
+    # What came from the stream. At any time
+    # read = inserted + duplicate + dead + spooled + given_back + in_flight.
     read: int = 0
-    """Events decoded or found undecodable; = inserted + duplicate + dead + in flight."""
+    """Events decoded or found undecodable."""
     inserted: int = 0
     duplicate: int = 0
     dead: int = 0
+    spooled: int = 0
+    """Events synced to the spool."""
+    given_back: int = 0
+    """Events left pending in Redis: a delivery failed, or the worker stops. They are read again."""
+    in_flight: int = 0
+
+    # What came back from the spool. replayed = replay_inserted + replay_duplicate + replay_dead.
+    replayed: int = 0
+    replay_inserted: int = 0
+    replay_duplicate: int = 0
+    replay_dead: int = 0
+
     lost_entries: int = 0
     """Stream entries that were pending and are gone: someone trimmed or deleted them."""
     groups_recreated: int = 0
@@ -42,7 +56,10 @@ class Progress:
     def __init__(self, file: Path, consumer: str, pid: int) -> None:
         self.totals = Totals()
         self.state = "starting"
+        self.breaker = "closed"
         self.last_commit: float | None = None
+        self.last_settled: float | None = None
+        """When events last came to where they are safe: the database, the spool, a dead letter."""
         self._file = file
         self._consumer = consumer
         self._pid = pid
@@ -53,9 +70,11 @@ class Progress:
         self._turned = time.time()
         self.state = state
 
-    def committed(self) -> None:
-        """Record a commit."""
-        self.last_commit = time.time()
+    def settled(self, *, committed: bool) -> None:
+        """Record that events are safe; `committed` if a transaction was."""
+        self.last_settled = time.time()
+        if committed:
+            self.last_commit = self.last_settled
 
     def snapshot(self) -> dict[str, Any]:
         """Return everything as JSON values; times are Unix seconds."""
@@ -65,7 +84,9 @@ class Progress:
             "consumer": self._consumer,
             "state": self.state,
             "turned_at": self._turned,
+            "breaker": self.breaker,
             "last_commit": self.last_commit,
+            "last_settled": self.last_settled,
             **asdict(self.totals),
         }
 

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, NoReturn
 import orjson
 
 from spoolway.worker.config import UsageError, load
+from spoolway.worker.host import HEALTH_KEY, QUEUE, jobs_pool
 from spoolway.worker.jobs import FUNCTIONS
 from spoolway.worker.logs import configure_logging
-from spoolway.worker.service import HEALTH_KEY, QUEUE, Service, jobs_pool
+from spoolway.worker.service import Service
 
 
 def _refuse(error: UsageError) -> NoReturn:

@@ -2,10 +2,18 @@
 
 from spoolway.worker.config import Settings
 from spoolway.worker.stores.base import Conflict, Item, Store, Written
-from spoolway.worker.stores.classify import classify
-from spoolway.worker.stores.errors import Refused, Retryable, StoreError, Unknown, Unreachable
+from spoolway.worker.stores.classify import classify, is_away
+from spoolway.worker.stores.errors import (
+    Refused,
+    Refusing,
+    Retryable,
+    StoreError,
+    Unknown,
+    Unreachable,
+)
 from spoolway.worker.stores.isolate import Outcome, RefusedItem, write_isolating
 from spoolway.worker.stores.postgres import PostgresStore
+from spoolway.worker.stores.refusals import Refusals
 from spoolway.worker.stores.sqlite import SqliteStore
 
 __all__ = [
@@ -13,8 +21,10 @@ __all__ = [
     "Item",
     "Outcome",
     "PostgresStore",
+    "Refusals",
     "Refused",
     "RefusedItem",
+    "Refusing",
     "Retryable",
     "SqliteStore",
     "Store",
@@ -23,6 +33,7 @@ __all__ = [
     "Unreachable",
     "Written",
     "classify",
+    "is_away",
     "open_store",
     "write_isolating",
 ]

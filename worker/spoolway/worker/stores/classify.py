@@ -82,6 +82,29 @@ def classify(error: BaseException) -> StoreError:
     return Unknown(f"{name}: {error}")
 
 
+_MISTAKES: Final = ("28", "3D000")
+_SQLITE_MISTAKES: Final = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+}
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether a database that cannot be opened may come back by itself.
+
+    A wrong password, a wrong name and a file that is no database are for the operator to mend.
+    """
+    error = _driver_error(error)
+    if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_MISTAKES):
+        return False
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _SQLITE_MISTAKES:
+        return False
+    return isinstance(classify(error), (Unreachable, Retryable))
+
+
 def is_without_partition(error: asyncpg.CheckViolationError) -> bool:
     """Tell whether no partition takes the row: the one check that has no constraint's name."""
     return error.constraint_name is None

@@ -31,3 +31,7 @@ class Refused(StoreError):
 
 class Unknown(StoreError):
     """Nothing says whose fault it is: the schema, a permission, a bug. Hold the batch and shout."""
+
+
+class Refusing(StoreError):
+    """Most rows are suddenly refused: a bad deploy, not bad data. Stop, keep everything, shout."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from spoolway.schema import ErrorEvent
 from spoolway.worker.stores.base import Item, Store, Written
 from spoolway.worker.stores.errors import Refused
+from spoolway.worker.stores.refusals import Refusals
 from spoolway.worker.stores.rows import ERRORS, REQUESTS, split
 from spoolway.worker.stores.storable import repaired, storable
 
@@ -42,33 +43,45 @@ class Outcome:
         self.refused += other.refused
 
 
-async def write_isolating(store: Store, items: Sequence[Item]) -> Outcome:
+async def write_isolating(
+    store: Store, items: Sequence[Item], refusals: Refusals | None = None
+) -> Outcome:
     """Write the items, and return those that are refused by themselves.
 
     Raises:
+        Refusing: too many are. Nothing is known of the items then, and all of them must be kept.
         StoreError: any but Refused. What was committed by then is a duplicate at the next try.
     """
     outcome = Outcome()
+    refusals = refusals or Refusals(count=0, ratio=1.0)
     try:
         outcome.count(await store.write(items))
+        refusals.accepted(len(items))
     except Refused:
         # By table: the row that a refusal names counts within one. Requests first, to be linked.
         parts = [[storable(item) for item in kind] for kind in split(items)]
-        await _write_parts(store, [part for part in parts if part], outcome)
+        await _write_parts(store, [part for part in parts if part], outcome, refusals)
+    last = outcome.refused[-1].message if outcome.refused else ""
+    refusals.judge(len(items), len(outcome.refused), last)
     return outcome
 
 
-async def _write_parts(store: Store, parts: list[list[Item]], outcome: Outcome) -> None:
+async def _write_parts(
+    store: Store, parts: list[list[Item]], outcome: Outcome, refusals: Refusals
+) -> None:
     waiting: list[Sequence[Item]] = [*reversed(parts)]
     while waiting:
         part = waiting.pop()
         try:
             outcome.count(await store.write(part))
+            refusals.accepted(len(part))
         except Refused as refusal:
             if len(part) > 1:
                 waiting += reversed(narrowed(part, refusal.row))
+            elif await _write_alone(store, part[0], refusal, outcome):
+                refusals.accepted(1)
             else:
-                await _write_alone(store, part[0], refusal, outcome)
+                refusals.refused(outcome.refused[-1].message)
 
 
 def narrowed(part: Sequence[Item], row: int | None) -> list[Sequence[Item]]:
@@ -93,8 +106,8 @@ def _same(item: Item, other: Item) -> bool:
     return rows.same(rows.row(item.event), rows.row(other.event))
 
 
-async def _write_alone(store: Store, item: Item, refusal: Refused, outcome: Outcome) -> None:
-    """Try one item for the last time, with all that a repair does to it."""
+async def _write_alone(store: Store, item: Item, refusal: Refused, outcome: Outcome) -> bool:
+    """Try one item for the last time, with all that a repair does to it; return if it went in."""
     last = repaired(item)
     if not _same(item, last):
         try:
@@ -102,5 +115,6 @@ async def _write_alone(store: Store, item: Item, refusal: Refused, outcome: Outc
         except Refused as again:
             refusal = again
         else:
-            return
+            return True
     outcome.refused.append(RefusedItem(item, str(refusal), refusal.sqlstate))
+    return False

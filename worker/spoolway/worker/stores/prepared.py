@@ -1,0 +1,59 @@
+"""A store whose tables are brought up to date before its first use, whenever that is.
+
+A worker may start while the database is away: then its first probe that gets through does what
+its start could not.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import date
+
+from spoolway.worker.stores.base import Item, Store, Written
+from spoolway.worker.stores.classify import classify
+from spoolway.worker.stores.errors import StoreError
+
+
+class PreparedStore:
+    """See `Store`; `prepare` may raise anything, and is called until it has worked once."""
+
+    def __init__(self, store: Store, prepare: Callable[[Store], Awaitable[None]]) -> None:
+        self._store = store
+        self._prepare = prepare
+        self._one_at_a_time = asyncio.Lock()
+        self._is_prepared = False
+
+    async def prepare(self) -> None:
+        """Bring the tables up to date. Raises what `prepare` raises."""
+        async with self._one_at_a_time:
+            if not self._is_prepared:
+                await self._prepare(self._store)
+                self._is_prepared = True
+
+    async def write(self, items: Sequence[Item]) -> Written:
+        """Store all items in one transaction, or none; see `Store`."""
+        await self._ready()
+        return await self._store.write(items)
+
+    async def prepare_days(self, first: date, days: int) -> int:
+        """Make ready for ids of these days; see `Store`."""
+        await self._ready()
+        return await self._store.prepare_days(first, days)
+
+    async def link_errors(self) -> int:
+        """Link what came at the same time; see `Store`."""
+        await self._ready()
+        return await self._store.link_errors()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._store.close()
+
+    async def _ready(self) -> None:
+        if self._is_prepared:
+            return
+        try:
+            await self.prepare()
+        except StoreError:
+            raise
+        except Exception as error:
+            raise classify(error) from error
