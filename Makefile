@@ -21,7 +21,7 @@ ifneq ($(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null),$(CURDIR))
 $(STAMP): FORCE
 endif
 
-.PHONY: help run test lint types format bench clean FORCE
+.PHONY: help run test chaos lint types format bench clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,9 @@ run: $(STAMP) ## Start everything on this machine, send real traffic, show the r
 test: lint types ## Everything: lint, types and tests against real servers
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+
+chaos: $(STAMP) ## The long proofs: every fault, every moment (about an hour; CHAOS_SECONDS, ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m chaos $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and formatting, nothing is changed
 	@echo "==> ruff check"

@@ -5,9 +5,10 @@ The only place that probes: while the database is away no live batch waits to fi
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from spoolway.spool import Segment, SegmentFile, SpoolFolder, SpoolWriter
 from spoolway.worker.breaker import Breaker
@@ -18,6 +19,8 @@ from spoolway.worker.replay import Replay, Replayed
 from spoolway.worker.stores import Refusing, Store, StoreError, Unknown
 
 log = logging.getLogger("spoolway.spool")
+
+T = TypeVar("T")
 
 _LOOK_EVERY: Final = 0.5
 """Seconds between looks at the breaker and at the folder."""
@@ -85,58 +88,59 @@ class AutoReplay:
         except OSError as error:
             log.warning("the spool in %s cannot be read: %s", self._folder.path, error)
             return
-        for file in files:
-            if file.path in self._not_before:
-                continue
+        # Two segments at once: one is read and decoded while the other commits.
+        waiting = iter([file for file in files if file.path not in self._not_before])
+        async with asyncio.TaskGroup() as lanes:
+            for name in ("spoolway-replay-1", "spoolway-replay-2"):
+                lanes.create_task(self._replay_files(waiting), name=name)
+
+    async def _replay_files(self, waiting: Iterator[SegmentFile]) -> None:
+        for file in waiting:
             if not self._breaker.lets_through:
                 return
             await self._replay_file(file)
 
     async def _replay_file(self, file: SegmentFile) -> None:
+        segment: Segment | None = None
         try:
             segment = await asyncio.to_thread(self._folder.take, file)
-        except OSError as error:
-            self._later(file.path, _AGAIN_AFTER, error)
-            return
-        if segment is None:  # another one replays it, or writes it
-            return
-        try:
+            if segment is None:  # another one replays it, or writes it
+                return
             done = await self._replay_segment(segment)
         except Refusing as error:
             self._later(file.path, REFUSING_WAIT, error)
-        except Unknown as error:
+        except (Unknown, OSError) as error:
             self._later(file.path, _AGAIN_AFTER, error)  # it may be this segment's own
         except StoreError as error:
             self._breaker.failed()
             self._outage.failed(error, SPOOLING)
-        except OSError as error:
-            self._later(file.path, _AGAIN_AFTER, error)
         else:
             log.info(
                 "replayed %s: %d events, %d inserted, %d duplicate, %d dead",
-                segment.path.name,
+                file.path.name,
                 done.events,
                 done.inserted,
                 done.duplicate,
                 done.dead,
             )
         finally:
-            segment.release()
+            if segment is not None:
+                segment.release()
 
     async def _replay_segment(self, segment: Segment) -> Replayed:
         total = Replayed()
         chunks = self._replay.chunks(segment)
-        while chunk := await asyncio.to_thread(next, chunks, None):
+        while chunk := await _in_thread(partial(next, chunks, None)):
             began = self._clock()
             done = await self._replay.put_back(chunk, segment.path)
             total.add(done)
             self._count(done)
             if self._is_live_busy():
-                # Half of the time is left to live events: they must not wait for old ones.
-                await asyncio.sleep(self._clock() - began)
+                # Most of the time is left to live events: they must not wait for old ones.
+                await asyncio.sleep(2 * (self._clock() - began))
         if segment.torn_bytes:
             log.info("%s ended in a torn write of %d bytes", segment.path, segment.torn_bytes)
-        await asyncio.to_thread(segment.remove)
+        await _in_thread(segment.remove)
         return total
 
     def _count(self, done: Replayed) -> None:
@@ -153,3 +157,16 @@ class AutoReplay:
     def _later(self, path: Path, seconds: float, error: Exception) -> None:
         self._not_before[path] = self._clock() + seconds
         log.error("%s stays in the spool and is tried again in %.0f s: %s", path, seconds, error)
+
+
+async def _in_thread(step: Callable[[], T]) -> T:
+    """Run a step in a thread, and wait for its end also when cancelled.
+
+    What is locked must not be let go of while a thread still reads it.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(step))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
