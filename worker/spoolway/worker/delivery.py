@@ -173,6 +173,8 @@ class Delivery:
             error = state.outcome.exception() if state.outcome else None
             if error is not None:
                 outage.failed(error, next_step)
+            if outage is self._redis_outage:
+                self._progress.totals.redis_failures += 1
 
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(errors),

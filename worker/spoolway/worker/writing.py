@@ -11,6 +11,8 @@ from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
     stop_after_attempt,
+    stop_after_delay,
+    stop_any,
     wait_exponential,
     wait_random,
 )
@@ -29,6 +31,8 @@ from spoolway.worker.stores import (
 log = logging.getLogger("spoolway.dead")
 
 _ATTEMPTS: Final = 4
+_PATIENCE: Final = 2.0
+"""Seconds after which there is no further attempt: who waited long for a lock has waited enough."""
 _BETWEEN: Final = wait_exponential(multiplier=0.1, max=1.0) + wait_random(0, 0.1)
 
 
@@ -46,7 +50,7 @@ async def write(
     attempts = AsyncRetrying(
         retry=retry_if_exception_type((Retryable, Unknown)),
         wait=_BETWEEN,
-        stop=stop_after_attempt(_ATTEMPTS),
+        stop=stop_any(stop_after_attempt(_ATTEMPTS), stop_after_delay(_PATIENCE)),
         sleep=sleep,
         reraise=True,
     )
