@@ -15,25 +15,28 @@ class Clock:
         return self.now
 
 
+def seen(breaker: Breaker) -> tuple[str, bool, bool]:
+    """Its state, whether it lets batches through, and whether it is time for a probe."""
+    return breaker.shown, breaker.lets_through, breaker.wants_probe
+
+
 def test_a_failure_opens_it_and_a_probe_that_gets_through_lets_the_next_batch_decide() -> None:
     """Closed → open → half-open → closed, or open again."""
     clock = Clock()
     breaker = Breaker(clock)
-    assert breaker.lets_through
+    assert seen(breaker) == ("closed", True, False)
 
     breaker.failed()
-    assert not breaker.lets_through
-    assert not breaker.wants_probe
+    assert seen(breaker) == ("open", False, False)
     clock.now += FIRST_WAIT
-    assert breaker.wants_probe
+    assert seen(breaker) == ("open", False, True)
     breaker.probed()
-    assert breaker.lets_through
-    assert not breaker.wants_probe
+    assert seen(breaker) == ("half-open", True, False)
     breaker.failed()
-    assert not breaker.lets_through
+    assert seen(breaker) == ("open", False, False)
     breaker.probed()
     breaker.worked()
-    assert (breaker.state, breaker.lets_through) == ("closed", True)
+    assert seen(breaker) == ("closed", True, False)
 
 
 def test_probes_become_rare_and_are_never_rarer_than_promised() -> None:

@@ -30,7 +30,7 @@ def imported_by(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in json.loads(done.stdout)}
 
 
-@pytest.mark.parametrize("room", ["spoolway.schema", "spoolway.producer"])
+@pytest.mark.parametrize("room", ["spoolway.schema", "spoolway.spool", "spoolway.producer"])
 def test_the_proxys_side_imports_nothing_of_the_workers(room: str) -> None:
     """A proxy that installs `spoolway` has neither database drivers nor arq, and needs none."""
     assert imported_by(f"import {room}") & HEAVY == set()
@@ -47,18 +47,34 @@ def test_a_producer_at_work_imports_nothing_of_the_workers() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", sorted(path.stem for path in (ROOT / "producer/spoolway/producer").glob("[a-z]*.py"))
+    "module",
+    sorted(
+        f"spoolway.{room}.{path.stem}"
+        for room in ("spool", "producer")
+        for path in (ROOT / room / "spoolway" / room).glob("[a-z]*.py")
+    ),
 )
-def test_every_module_of_the_producer_imports_by_itself(module: str) -> None:
+def test_every_module_of_the_proxys_side_imports_by_itself(module: str) -> None:
     """No module depends on another having been imported before."""
-    assert "spoolway" in imported_by(f"import spoolway.producer.{module}")
+    assert "spoolway" in imported_by(f"import {module}")
 
 
 def test_the_room_beside_it_is_not_imported() -> None:
-    """Arrows go one way: the producer knows the schema, and no worker or migration."""
+    """Arrows go one way: the producer knows spool and schema, and no worker or migration."""
     code = "import sys, spoolway.producer; print([m for m in sys.modules if 'spoolway' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
 
     assert b"spoolway.worker" not in done.stdout
     assert b"spoolway.migrations" not in done.stdout
     assert b"spoolway.schema.tables" not in done.stdout
+
+
+def test_the_spool_knows_neither_redis_nor_a_database_nor_who_uses_it() -> None:
+    """It is files alone: of the other rooms it imports the schema, and nothing of Redis."""
+    code = "import sys, json, spoolway.spool; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    modules = json.loads(done.stdout)
+
+    rooms = {name.split(".")[1] for name in modules if name.startswith("spoolway.")}
+    assert rooms == {"schema", "spool"}
+    assert "redis" not in modules

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoolway.worker.stores import Refusals, Refusing
+from spoolway.worker.stores import Refusals, Refusing, Retryable
 
 
 def test_a_run_of_refusals_trips_it() -> None:
@@ -47,9 +47,22 @@ def test_once_tripped_a_batch_is_judged_by_itself() -> None:
     refusals.refused("no")  # counted, and let through to the end of the batch
     with pytest.raises(Refusing, match="1 of the last 2"):
         refusals.judge(2, 1, "no")
-    refusals.judge(3, 1, "no")
+    with pytest.raises(Retryable):
+        refusals.judge(3, 1, "no")
     assert not refusals.tripped
     refusals.refused("a bad row")
+
+
+def test_what_was_refused_before_the_cause_went_away_is_tried_again() -> None:
+    """A constraint dropped in the middle of a batch: its first half is no bad data."""
+    refusals = Refusals(2, 0.5)
+    refusals.refused("no")
+    with pytest.raises(Refusing):
+        refusals.refused("no")
+    with pytest.raises(Retryable, match="written again"):
+        refusals.judge(10, 4, "no")
+    refusals.judge(10, 0, "")
+    assert not refusals.tripped
 
 
 def test_it_can_be_switched_off() -> None:

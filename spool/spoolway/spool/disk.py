@@ -3,6 +3,8 @@
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +16,16 @@ class Disk:
     """The real one. Every method raises OSError as the call under it does."""
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder for this user alone, if there is none, that a power cut does not take."""
-        if not path.is_dir():
-            path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            self.sync_folder(path.parent)
+        """Make a folder for this user alone, if there is none, that a power cut does not take.
+
+        Nor does it take a folder above it that is made for it: each has its name in the one above.
+        """
+        if path.is_dir():
+            return
+        missing = [path, *takewhile(lambda folder: not folder.is_dir(), path.parents)]
+        for folder in reversed(missing):
+            folder.mkdir(mode=FOLDER_MODE if folder == path else 0o777, exist_ok=True)
+            self.sync_folder(folder.parent)
 
     def create(self, path: Path) -> int:
         """Make a new file to append to and to read; raises FileExistsError."""
@@ -75,6 +83,13 @@ def is_same_file(descriptor: int, path: Path) -> bool:
     return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
 
+def unlock(descriptor: int) -> None:
+    """Close a locked file; a forked child that still has its copy does not keep it locked."""
+    with suppress(OSError):  # a disk that is gone
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
 def create_locked(disk: Disk, folder: Path, new_name: Callable[[], str]) -> tuple[int, Path]:
     """Make a new file of the folder that nobody else can lock; return its descriptor and path.
 
@@ -93,4 +108,10 @@ def create_locked(disk: Disk, folder: Path, new_name: Callable[[], str]) -> tupl
                 return descriptor, path
         except BlockingIOError:
             pass
+        except OSError:
+            # A file system without locks: do not leave an empty file behind with each attempt.
+            os.close(descriptor)
+            with suppress(OSError):
+                disk.remove(path)
+            raise
         os.close(descriptor)

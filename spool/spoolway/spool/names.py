@@ -15,10 +15,9 @@ SEALED: Final = ".jsonl"
 TEMPORARY: Final = ".jsonl.tmp"
 """Being made from another segment; left behind by a crash, it is worth nothing."""
 _TIME: Final = "%Y%m%dT%H%M%S"
-_NAME: Final = re.compile(
-    r"(?P<began>\d{8}T\d{6}\.\d{3})Z-[0-9a-f]{8}(?:-(?P<events>\d{1,18})\.jsonl|\.jsonl\.open)",
-    re.ASCII,
-)
+_STEM: Final = r"(?P<began>\d{8}T\d{6}\.\d{3})Z-[0-9a-f]{8}"
+_NAME: Final = re.compile(rf"{_STEM}(?:-(?P<events>\d{{1,18}})\.jsonl|\.jsonl\.open)", re.ASCII)
+_TEMPORARY_NAME: Final = re.compile(rf"{_STEM}\.jsonl\.tmp", re.ASCII)
 
 
 class Name(NamedTuple):
@@ -40,6 +39,11 @@ def parse(name: str) -> Name | None:
         return None
     events = match["events"]
     return Name(began, None if events is None else int(events))
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file is, or was to become, what is left of a segment."""
+    return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
 def new_stem(began: datetime, entropy: Callable[[int], bytes] = os.urandom) -> str:

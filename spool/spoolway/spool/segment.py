@@ -4,17 +4,25 @@ Opening never fails for what is in it: a torn tail is cut, a damaged line is set
 reason, the rest goes on. The lock is the kernel's (flock): it ends with the process.
 """
 
+import errno
 import fcntl
+import io
 import os
-from collections.abc import Iterator
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from spoolway.schema.caps import MIB
 from spoolway.spool import names
-from spoolway.spool.disk import Disk, create_locked, is_same_file, write_all
-from spoolway.spool.record import event_of, salvage
+from spoolway.spool.disk import Disk, create_locked, is_same_file, unlock, write_all
+from spoolway.spool.record import encode_records, event_of, salvage
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MOST_LINE_BYTES: Final = 40 * MIB
 """A frame has at most 32 MiB; a longer line is damaged, and is set aside in pieces of this size."""
@@ -59,18 +67,23 @@ class Segment:
             # NONBLOCK: a FIFO of that name would otherwise hold us for ever.
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             descriptor = os.open(path, flags)
-        except FileNotFoundError:
-            return None
+        except OSError as error:
+            # The last two: a link or a socket has taken its place.
+            if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}:
+                return None
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # If not: who had the lock before us has replayed and removed it, or sealed it.
+            if is_same_file(descriptor, path) and stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return cls(path, disk, descriptor)
         except BlockingIOError:
+            pass
+        except OSError:
             os.close(descriptor)
-            return None
-        if not is_same_file(descriptor, path):
-            # Whoever had the lock before us has replayed and removed it, or sealed it.
-            os.close(descriptor)
-            return None
-        return cls(path, disk, descriptor)
+            raise
+        os.close(descriptor)
+        return None
 
     def chunks(self, events: int, size: int) -> Iterator[Chunk]:
         """Yield what is in it, in order, about `events` events or `size` bytes at a time.
@@ -78,42 +91,14 @@ class Segment:
         Raises:
             OSError: the disk does not give it back.
         """
-        with self._reader() as file:
-            chunk, began = Chunk(0), 0
-            while line := file.readline(MOST_LINE_BYTES):
-                self._read(line, chunk)
-                if len(chunk.lines) >= events or chunk.end - began >= size:
-                    yield chunk
-                    began = chunk.end
-                    chunk = Chunk(began)
-            if chunk.end > began:
-                yield chunk
-
-    def _read(self, line: bytes, chunk: Chunk) -> None:
-        offset = chunk.end
-        chunk.end += len(line)
-        whole = line.endswith(b"\n")
-        text = line[:-1] if whole else line
-        event = event_of(text)
-        if event is not None:
-            chunk.lines.append(event)
-            return
-        events, left = salvage(text)
-        chunk.lines += events
-        if not left:
-            return
-        # Zeros are a hole: a block that the power cut kept from the disk.
-        if self._may_be_torn and (not whole or not left.strip(b"\0")):
-            self.torn_bytes += len(left)
-            return
-        reason = "its checksum is wrong" if whole else "it has no end"
-        chunk.damaged.append(Damaged(offset + len(text) - len(left), left, reason))
+        return self._chunks(0, events, size)
 
     def remove(self) -> None:
         """Delete it: every event in it is safe elsewhere. Raises OSError."""
         try:
-            self._disk.remove(self.path)
-            self._disk.sync_folder(self.path.parent)
+            if is_same_file(self._locked(), self.path):
+                self._disk.remove(self.path)
+                self._disk.sync_folder(self.path.parent)
         finally:
             self.release()
 
@@ -126,37 +111,129 @@ class Segment:
         name = names.parse(self.path.name)
         if name is None:
             raise ValueError(f"{self.path.name} is no segment's name")
+        if offset >= os.fstat(self._locked()).st_size:
+            self.remove()
+            return
         folder, disk = self.path.parent, self._disk
+        _remove_leftovers(folder, disk)
         descriptor, temporary = create_locked(
             disk, folder, lambda: names.new_stem(name.began) + names.TEMPORARY
         )
         try:
-            events = 0
-            with self._reader() as file:
-                file.seek(offset)
-                while line := file.readline(MOST_LINE_BYTES):
-                    if line.endswith(b"\n") or not self._may_be_torn:
-                        write_all(disk, descriptor, line)
-                        events += 1
-            disk.sync(descriptor)
-            stem = temporary.name.removesuffix(names.TEMPORARY)
-            if events:
+            try:
+                events = self._copy(offset, descriptor)
+                disk.sync(descriptor)
+                stem = temporary.name.removesuffix(names.TEMPORARY)
                 disk.rename(temporary, folder / names.sealed(stem, events))
-            else:
-                disk.remove(temporary)
+            except BaseException:
+                with suppress(OSError):  # else nobody would ever remove it
+                    disk.remove(temporary)
+                raise
             disk.sync_folder(folder)
             self.remove()
         finally:
-            os.close(descriptor)
+            unlock(descriptor)
 
     def release(self) -> None:
-        """Let others have it, as it is."""
+        """Let others have it, as it is. Not for a forked child: see `forget`."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            unlock(descriptor)
+
+    def forget(self) -> None:
+        """Let go of the parent's segment, in a forked child: `release` would unlock it for both."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _reader(self) -> BinaryIO:
+    def _locked(self) -> int:
         if self._descriptor is None:
             raise ValueError(f"segment {self.path.name} is released")
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        return os.fdopen(self._descriptor, "rb", MIB, closefd=False)
+        return self._descriptor
+
+    def _copy(self, offset: int, descriptor: int) -> int:
+        """Copy what follows `offset`, but for a torn tail; return how many events that is."""
+        events = 0
+        for chunk in self._chunks(offset, sys.maxsize, MIB):
+            spoiled = b"".join(damaged.raw + b"\n" for damaged in chunk.damaged)
+            write_all(self._disk, descriptor, encode_records(chunk.lines) + spoiled)
+            events += len(chunk.lines) + len(chunk.damaged)
+        return events
+
+    def _chunks(self, began: int, events: int, size: int) -> Iterator[Chunk]:
+        self.torn_bytes = 0
+        file = io.BufferedReader(_Content(self._locked), MIB)
+        file.seek(began)
+        chunk = Chunk(began)
+        inside = False  # of a line whose beginning has been set aside
+        while line := file.readline(MOST_LINE_BYTES):
+            event = None if inside else event_of(line)
+            if event is not None:
+                chunk.lines.append(event)
+                chunk.end += len(line)
+            else:
+                left = self._read_damaged(line, chunk, inside=inside)
+                chunk.end += len(line) - left
+                if left:
+                    file.seek(chunk.end)
+                inside = not left and not line.endswith(b"\n")
+            if len(chunk.lines) >= events or chunk.end - began >= size:
+                yield chunk
+                began = chunk.end
+                chunk = Chunk(began)
+        if chunk.end > began:
+            yield chunk
+
+    def _read_damaged(self, line: bytes, chunk: Chunk, *, inside: bool) -> int:
+        """Put what can be read of a line into the chunk, and what cannot; return bytes unread."""
+        ended = line.endswith(b"\n")
+        text = line[:-1] if ended else line
+        events, left = ([], text) if inside else salvage(text, ended=ended)
+        chunk.lines += events
+        is_part = not ended and len(line) == MOST_LINE_BYTES
+        if is_part and events:
+            return len(left)  # the next record begins in it
+        # Zeros are a hole: a block that the power cut kept from the disk.
+        if self._may_be_torn and (not (ended or is_part) or not left.strip(b"\0")):
+            self.torn_bytes += len(left)
+        elif left:
+            reason = "its checksum is wrong" if ended else "it has no end"
+            chunk.damaged.append(Damaged(chunk.end + len(text) - len(left), left, reason))
+        return 0
+
+
+def _remove_leftovers(folder: Path, disk: Disk) -> None:
+    """Remove what cuts that were killed have left behind; what is being made is locked."""
+    for path in folder.iterdir():
+        if names.is_temporary(path.name):
+            with suppress(OSError):
+                leftover = Segment.take(path, disk)
+                if leftover is not None:
+                    leftover.remove()
+
+
+class _Content(io.RawIOBase):
+    """A locked file from its start, at an offset of its own: two readers do not move each other."""
+
+    def __init__(self, locked: Callable[[], int]) -> None:
+        self._locked = locked
+        self._offset = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_END:
+            offset += os.fstat(self._locked()).st_size
+        elif whence == os.SEEK_CUR:
+            offset += self._offset
+        self._offset = offset
+        return offset
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        count = os.preadv(self._locked(), [buffer], self._offset)
+        self._offset += count
+        return count

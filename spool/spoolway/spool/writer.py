@@ -4,27 +4,30 @@ A batch is one write and one fsync. Of what is acknowledged to the caller nothin
 that comes later: a segment is never opened again once its writer has let go of it.
 """
 
+import errno
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from spoolway.schema.caps import MIB
 from spoolway.spool import names
-from spoolway.spool.disk import Disk, create_locked, write_all
+from spoolway.spool.disk import Disk, create_locked, is_same_file, unlock, write_all
 from spoolway.spool.errors import NotSpooled
 from spoolway.spool.folder import SpoolFolder
-from spoolway.spool.record import encode_record, event_of
+from spoolway.spool.record import encode_records
 
 _log = logging.getLogger("spoolway.spool")
 
 _LOOK_EVERY: Final = 1.0
 """Seconds for which the folder's size is taken as known, but for what is added here."""
+_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(slots=True, frozen=True)
@@ -50,6 +53,8 @@ class _Open:
     synced: int = 0
     """Bytes that are on disk for sure."""
     events: int = 0
+    needs_sync: bool = False
+    """Whether something was cut from it since."""
 
 
 class SpoolWriter:
@@ -74,14 +79,21 @@ class SpoolWriter:
         self._open: _Open | None = None
         self._known_size = 0
         self._known_at = float("-inf")
+        self._last_began = datetime.min.replace(tzinfo=UTC)
+        self._has_begun = False
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Return when these events (JSON, without newlines) are on disk.
 
         Raises:
             NotSpooled: the disk or the spool is full, or the disk fails. None of them is spooled.
+            ValueError: one has a newline.
         """
-        data = b"".join(map(encode_record, lines))
+        if not lines:
+            return
+        data = encode_records(lines)
+        if data.count(b"\n") != len(lines):
+            raise ValueError("an event with a newline would be read back as something else")
         with self._lock:
             try:
                 self._make_room(len(data))
@@ -106,7 +118,7 @@ class SpoolWriter:
     def forget(self) -> None:
         """Let go of the parent's segment, in a forked child: the lock is the parent's, too."""
         if self._open is not None:
-            os.close(self._open.descriptor)
+            os.close(self._open.descriptor)  # not unlocked: that would be for the parent, too
             self._open = None
         self._lock = threading.Lock()
 
@@ -132,47 +144,81 @@ class SpoolWriter:
             )
 
     def _append(self, data: bytes, events: int) -> None:
-        segment = self._open or self._begin()
+        segment = self._usable() or self._begin()
         try:
             write_all(self._disk, segment.descriptor, data)
-        except OSError:
+        except OSError as error:
             self._take_back(segment)
-            raise
+            if error.errno in _NO_ROOM:
+                raise
+            # This file may be as large as a file can be (EFBIG), or lie on a bad block: another one
+            # may take what this one does not.
+            fresh = not segment.events
+            self._seal(segment)
+            if fresh:
+                raise
+            self._append(data, events)
+            return
         try:
             self._disk.sync(segment.descriptor)
         except OSError as error:
             segment = self._rewrite(segment, data, error)
+        segment.needs_sync = False
         segment.synced += len(data)
         segment.events += events
         self._known_size += len(data)
         if segment.synced >= self._limits.segment_bytes:
             self._seal(segment)
 
+    def _usable(self) -> _Open | None:
+        """Return the open segment, if what is in it is what was acknowledged, and it is found.
+
+        An append that was interrupted (KeyboardInterrupt, a truncate that failed) leaves a rest,
+        and the next record would become a part of that line. Or somebody has emptied the folder, or
+        mounted another disk there.
+        """
+        segment = self._open
+        if segment is None:
+            return None
+        with suppress(OSError):
+            size = os.fstat(segment.descriptor).st_size
+            if size == segment.synced and is_same_file(segment.descriptor, segment.path):
+                return segment
+        self._abandon(segment)
+        return None
+
     def _begin(self) -> _Open:
+        if not self._has_begun:
+            # Another process may have made the folder just now, and not have come to sync its name.
+            # Not everybody may read the folder above, to sync it; who made this one could.
+            with suppress(PermissionError):
+                self._disk.sync_folder(self.folder.path.parent)
+        # No earlier than the last one, whatever the clock does: names sort in the order of writing.
+        self._last_began = max(self._now(), self._last_began + timedelta(milliseconds=1))
         stem = ""
 
         def new_name() -> str:
             nonlocal stem
-            stem = names.new_stem(self._now())
+            stem = names.new_stem(self._last_began)
             return stem + names.OPEN
 
         descriptor, path = create_locked(self._disk, self.folder.path, new_name)
         segment = _Open(descriptor, path, stem, self._clock())
         try:
             self._disk.sync_folder(self.folder.path)
-        except OSError:
+        except BaseException:
             self._abandon(segment)
             raise
+        self._has_begun = True
         self._open = segment
         return segment
 
     def _take_back(self, segment: _Open) -> None:
         """Remove the half of a write that the disk took before it failed."""
-        try:
+        segment.needs_sync = True
+        # If it fails, then `_usable` finds it too large.
+        with suppress(OSError):
             self._disk.truncate(segment.descriptor, segment.synced)
-        except OSError:
-            if self._open is segment:
-                self._abandon(segment)
 
     def _rewrite(self, failed: _Open, data: bytes, error: OSError) -> _Open:
         """Write all of a segment anew elsewhere after its fsync has failed.
@@ -188,49 +234,61 @@ class SpoolWriter:
         )
         self._open = None  # from here on nothing is appended to it, whatever fails next
         try:
-            earlier = _good_records(os.pread(failed.descriptor, failed.synced, 0))
+            earlier = _synced_bytes(failed)
             segment = self._begin()
+            segment.began = failed.began
             try:
                 write_all(self._disk, segment.descriptor, earlier + data)
                 self._disk.sync(segment.descriptor)
-            except OSError:
+            except BaseException:
                 self._abandon(segment)
                 raise
-        except OSError:
+        except BaseException:
             # What was synced before stays where it is, to be replayed from there.
             self._take_back(failed)
             self._abandon(failed)
             raise
-        segment.synced, segment.events = len(earlier), earlier.count(b"\n")
+        segment.synced, segment.events = len(earlier), failed.events
         try:
             self._disk.remove(failed.path)
         except OSError:
             _log.warning("%s cannot be removed: its events come again, as duplicates", failed.path)
-        os.close(failed.descriptor)
+        finally:
+            unlock(failed.descriptor)
         return segment
 
     def _seal(self, segment: _Open) -> None:
         self._open = None
         try:
-            if segment.events:
+            if not segment.events:
+                self._disk.remove(segment.path)
+            elif os.fstat(segment.descriptor).st_size == segment.synced:
+                if segment.needs_sync:
+                    # Else a power cut could bring back what was cut, in a file that has no torn end.
+                    self._disk.sync(segment.descriptor)
                 name = names.sealed(segment.stem, segment.events)
                 self._disk.rename(segment.path, segment.path.with_name(name))
-            else:
-                self._disk.remove(segment.path)
             self._disk.sync_folder(self.folder.path)
         except OSError as error:
             # Its events are synced: under either name they are found.
             _log.warning("%s cannot be sealed (%s)", segment.path, error.strerror)
         finally:
-            os.close(segment.descriptor)
+            unlock(segment.descriptor)
 
     def _abandon(self, segment: _Open) -> None:
-        """Leave a segment to whoever replays it."""
+        """Leave a segment to whoever replays it; one without an event is of no use to anybody."""
         if self._open is segment:
             self._open = None
-        os.close(segment.descriptor)
+        try:
+            if not segment.synced:
+                with suppress(OSError):
+                    self._disk.remove(segment.path)
+        finally:
+            unlock(segment.descriptor)
 
 
-def _good_records(data: bytes) -> bytes:
-    lines = data.split(b"\n")
-    return b"".join(line + b"\n" for line in lines if event_of(line) is not None)
+def _synced_bytes(segment: _Open) -> bytes:
+    data = os.pread(segment.descriptor, segment.synced, 0)
+    if len(data) != segment.synced:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return data

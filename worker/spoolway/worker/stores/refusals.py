@@ -6,7 +6,7 @@ A missing column or a wrong constraint refuses every row there is. Dead letters 
 import math
 from collections import deque
 
-from spoolway.worker.stores.errors import Refusing
+from spoolway.worker.stores.errors import Refusing, Retryable
 
 
 class Refusals:
@@ -36,13 +36,22 @@ class Refusals:
             raise self._refusing(self._refused, self._events, message)
 
     def judge(self, events: int, refused: int, message: str) -> None:
-        """Judge a batch that was written to its end. Raises Refusing while it is tripped."""
-        if self.tripped:
-            if refused >= self._ratio * events:
-                raise self._refusing(refused, events, message)
-            self.tripped = False
-            self._verdicts.clear()
-            self._events = self._refused = 0
+        """Judge a batch that was written to its end while this is tripped.
+
+        Raises:
+            Refusing: most of it was refused.
+            Retryable: it was not, so the cause is gone, perhaps in the middle of this batch: what
+                was refused before that is no bad row.
+        """
+        if not self.tripped:
+            return
+        if refused >= self._ratio * events:
+            raise self._refusing(refused, events, message)
+        self.tripped = False
+        self._verdicts.clear()
+        self._events = self._refused = 0
+        if refused:
+            raise Retryable("the run of refusals ended in this batch: it is written again")
 
     def _note(self, events: int, *, refused: bool) -> None:
         if not events:
