@@ -81,3 +81,16 @@ def test_example_of_the_readme_works_as_it_stands(valkey: ValkeyServer) -> None:
     assert isinstance(event, RequestEvent)
     assert (event.model_name, event.outcome, event.prompt_tokens) == ("gpt-4o", "success", 12)
     assert event.duration_ms is not None
+
+
+def test_every_claim_of_what_happens_when_things_break_names_a_test_that_exists() -> None:
+    """The page's proofs are in the test suite, under the names that stand there."""
+    page = README.split("## When things break")[1].split("\n## ")[0]
+    named = set(re.findall(r"`(test_\w+)`", page))
+    defined = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+    assert len(named) > 20
+    assert named - defined == set()

@@ -328,7 +328,7 @@ def test_nothing_runs_before_the_first_event(valkey: ValkeyServer) -> None:
             assert threads() == []
             assert len(client.client_list()) == before
             assert producer.flush()
-            assert producer.stats == ProducerStats(0, 0, 0, 0, 0, 0, 0, 0, 0, None)
+            assert producer.stats == ProducerStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None)
             producer.emit(request())
             assert len(threads()) == 1
             assert threads()[0].daemon
@@ -338,9 +338,10 @@ def test_nothing_runs_before_the_first_event(valkey: ValkeyServer) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_an_idle_producer_uses_no_cpu(valkey: ValkeyServer) -> None:
+@pytest.mark.parametrize("spools", [False, True])
+def test_an_idle_producer_uses_no_cpu(valkey: ValkeyServer, tmp_path: Path, spools: bool) -> None:
     """Its thread sleeps until there is something to do: it does not look whether there is."""
-    with Producer(valkey.url) as producer:
+    with Producer(valkey.url, folder=tmp_path if spools else None) as producer:
         producer.emit(request())
         assert producer.flush()
         [thread] = threads()
@@ -502,6 +503,8 @@ def test_tls_works(tls_server: ValkeyServer) -> None:
         ({"frame_bytes": 1 << 30}, "frame_bytes"),
         ({"linger": -1}, "linger"),
         ({"max_buffer_events": 0}, "max_buffer_events"),
+        ({"folder": "a\0b"}, "folder"),
+        ({"max_spool_bytes": 0}, "max_spool_bytes"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(

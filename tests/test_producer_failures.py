@@ -471,14 +471,14 @@ def test_the_backoff_is_interrupted_by_whoever_flushes() -> None:
     """A flush that comes while the pusher sleeps, or just before, makes it try at once."""
     buffer = Buffer(Bounds(1 << 20, 100, 1 << 20, 100, 0.0))
     buffer.put(b"{}", 1)
-    assert buffer.take()
+    assert buffer.take(100, 1 << 20)
     flushing = threading.Thread(target=buffer.flush, args=(20.0,))
     flushing.start()
 
     started = time.monotonic()
-    buffer.pause(30)
+    assert buffer.pause(30)
     waited = time.monotonic() - started
-    buffer.done(1, 2)
+    buffer.settle()
     flushing.join(20)
 
     assert waited < 15
@@ -489,9 +489,10 @@ def test_what_arrives_after_close_gave_up_stays_counted_as_lost() -> None:
     """A push may still succeed then: the counts say more was lost than was, never less."""
     buffer = Buffer(Bounds(1 << 20, 100, 1 << 20, 100, 0.0))
     buffer.put(b"{}", 1)
-    assert buffer.take()
-    assert buffer.give_up() == 1
-    buffer.done(1, 2)
+    assert buffer.take(100, 1 << 20)
+    assert buffer.give_up() == [(b"{}", 1)]
+    assert buffer.abandon() == 1
+    buffer.settle()
 
     counts = buffer.counts()
     assert (counts.accepted, counts.pushed, counts.abandoned) == (1, 0, 1)

@@ -17,10 +17,15 @@ ROOT = Path(__file__).parent.parent
 REDIS = "redis==8.1.0"
 
 # What depends on the client library: connecting in each way, settings, failing and coming back.
-TESTS = ["tests/test_producer.py", "tests/test_producer_failures.py"]
+TESTS = [
+    "tests/test_producer.py",
+    "tests/test_producer_failures.py",
+    "tests/test_producer_spool.py::test_redis_is_not_there_at_first_and_comes_back_later",
+    "tests/test_producer_spool.py::test_redis_refuses_and_takes_again",
+]
 SELECTION = (
     "failures or on_the_stream or contract or first_event or idle or close or end_of_the_process or"
-    " without_redis or unix_socket or tls or cannot_work"
+    " without_redis or unix_socket or tls or cannot_work or comes_back_later or takes_again"
 )
 
 

@@ -1,6 +1,6 @@
 """The bounded buffer between the threads that emit and the one that pushes.
 
-It holds encoded lines, first in, first out, until Redis has confirmed them: what is on its way
+It holds encoded lines, first in, first out, until Redis or the disk has them: what is on its way
 counts towards the bounds too. It does no I/O and does not log.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _NEVER: Final = sys.maxsize
-"""A number of waiting events that is never reached."""
+"""A number of events or bytes that is never reached."""
 
 Item = tuple[bytes, int]
 """JSON lines that stay together in one frame, and how many they are."""
@@ -36,6 +36,7 @@ class Counts:
 
     accepted: int
     pushed: int
+    spooled: int
     dropped: int
     abandoned: int
     rejected: int
@@ -44,13 +45,13 @@ class Counts:
 
 
 class Buffer:
-    """First in, first out; many threads put, one takes."""
+    """First in, first out; many threads put, one takes a batch at a time and settles it."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
+        self.bounds: Final = bounds
         # Re-entrant: a signal handler, or a finalizer that the garbage collector runs, may emit on
         # a thread that is in here already. So nothing below calls out between reading a number and
-        # writing it.
+        # writing it, and nothing walks over the items that wait.
         self._lock = threading.RLock()
         self._settled = threading.Condition(self._lock)
         # Wakes the pusher: free when rung. A condition variable forgets a notification that comes
@@ -58,10 +59,13 @@ class Buffer:
         self._bell = threading.Lock()
         self._bell.acquire()
         self._items: deque[Item] = deque()
-        self._waiting_events = self._waiting_bytes = 0
+        self._taken: list[Item] = []
+        self._events = self._bytes = 0  # of both
         self._taken_events = self._taken_bytes = 0
-        self._accepted = self._pushed = self._dropped = self._abandoned = self._rejected = 0
-        self._wake_at = _NEVER  # waiting events at which put() wakes the pusher
+        self._accepted = self._pushed = self._spooled = 0
+        self._dropped = self._abandoned = self._rejected = 0
+        self._wake_events = self._wake_bytes = _NEVER  # at which put() wakes the pusher
+        self._first_at = 0.0  # when the oldest that waits was put here, or earlier
         self._flush_to = 0  # accepted events that somebody waits for
         self._nudges = self._heeded = 0  # calls of flush and close, and those the pusher acted on
         self._closed = self._given_up = False
@@ -70,24 +74,24 @@ class Buffer:
 
     def put(self, lines: bytes, events: int) -> bool:
         """Take it, or drop it (and count that) because there is no room or because of `close`."""
-        bounds = self._bounds
+        bounds = self.bounds
         size = len(lines)
         with self._lock:
             if (
-                self._waiting_events + self._taken_events + events > bounds.max_events
-                or self._waiting_bytes + self._taken_bytes + size > bounds.max_bytes
+                self._events + events > bounds.max_events
+                or self._bytes + size > bounds.max_bytes
                 or self._closed
             ):
                 self._dropped += events
                 return False
+            if not self._items:
+                self._first_at = time.monotonic()
             self._items.append((lines, events))
             self._accepted += events
-            self._waiting_events += events
-            self._waiting_bytes += size
-            if self._waiting_events >= self._wake_at or (
-                self._waiting_bytes >= bounds.ready_bytes and self._wake_at < _NEVER
-            ):
-                self._wake_at = _NEVER
+            self._events += events
+            self._bytes += size
+            if self._events >= self._wake_events or self._bytes >= self._wake_bytes:
+                self._wake_events = self._wake_bytes = _NEVER
                 self._ring()
         return True
 
@@ -103,59 +107,83 @@ class Buffer:
 
     # The side of the pusher.
 
-    def take(self) -> deque[Item] | None:
-        """Wait until a push is worth it, and return all that waits; None when there is no more.
+    def wait(self, events: int, size: int, linger: float, until: float | None = None) -> bool:
+        """Wait until so many events or bytes wait; True if it is time to take them.
 
-        Sleeps without a timeout while the buffer is empty. `done` must be told of all of it.
+        Also when the first of them has waited for `linger` seconds, or somebody flushes or closes.
+        False at `until` (of time.monotonic), or when it is closed and empty. Without `until` it
+        sleeps without a timeout while there is nothing.
         """
-        deadline: float | None = None
         while True:
             with self._lock:
+                now, end = time.monotonic(), until
                 if self._items:
-                    now = time.monotonic()
-                    if deadline is None:
-                        deadline = now + self._bounds.linger
-                    if now >= deadline or self._is_due():
-                        return self._take_all()
-                    self._wake_at, timeout = self._bounds.ready_events, deadline - now
+                    due_at = self._first_at + linger
+                    if (
+                        now >= due_at
+                        or self._events >= events
+                        or self._bytes >= size
+                        or self._flush_to > self._pushed + self._spooled
+                        or self._closed
+                    ):
+                        return True
+                    end = due_at if until is None else min(due_at, until)
+                    self._wake_events, self._wake_bytes = events, size
                 elif self._closed:
-                    return None
+                    return False
                 else:
-                    self._wake_at, timeout = 1, -1.0
-            self._bell.acquire(timeout=timeout)
+                    self._wake_events, self._wake_bytes = 1, _NEVER
+                if until is not None and now >= until:
+                    self._wake_events = self._wake_bytes = _NEVER
+                    return False
+            self._bell.acquire(timeout=-1.0 if end is None else max(end - now, 0.0))
 
-    def _is_due(self) -> bool:
-        return (
-            self._waiting_events >= self._bounds.ready_events
-            or self._waiting_bytes >= self._bounds.ready_bytes
-            or self._flush_to > self._accepted - self._waiting_events
-            or self._closed
-        )
+    def pause(self, seconds: float, *, until_crowded: bool = False) -> bool:
+        """Sleep until it is time to try again; True if somebody asked to flush or close."""
+        deadline = time.monotonic() + seconds
+        bounds = self.bounds
+        while self._heeded == self._nudges and (left := deadline - time.monotonic()) > 0:
+            if until_crowded:
+                with self._lock:
+                    self._wake_events = bounds.max_events // 2 + 1
+                    self._wake_bytes = bounds.max_bytes // 2 + 1
+                    if self.is_crowded:
+                        return False
+            self._bell.acquire(timeout=left)
+        nudged = self._heeded != self._nudges
+        self._heeded = self._nudges
+        return nudged
 
-    def _take_all(self) -> deque[Item]:
-        taken, self._items = self._items, deque()
-        self._taken_events += self._waiting_events
-        self._taken_bytes += self._waiting_bytes
-        self._waiting_events = self._waiting_bytes = 0
-        self._wake_at = _NEVER
-        return taken
-
-    def done(self, events: int, size: int) -> None:
-        """Redis has confirmed so many events of what was taken, in the order it was taken in."""
+    def take(self, events: int, size: int) -> list[Item]:
+        """Take the oldest, about so many; all of them are settled before more are taken."""
         with self._lock:
-            if self._given_up:  # counted as abandoned already
+            while self._items and (
+                not self._taken or (self._taken_events < events and self._taken_bytes < size)
+            ):
+                item = self._items.popleft()
+                self._taken.append(item)
+                self._taken_events += item[1]
+                self._taken_bytes += len(item[0])
+            return list(self._taken)
+
+    def settle(self, spooled: int = 0) -> None:
+        """All that was taken is on disk (so many events of it) or confirmed by Redis."""
+        with self._lock:
+            if self._given_up:  # whoever closes has it now
                 return
-            self._taken_events -= events
-            self._taken_bytes -= size
-            self._pushed += events
+            self._pushed += self._taken_events - spooled
+            self._spooled += spooled
+            self._events -= self._taken_events
+            self._bytes -= self._taken_bytes
+            self._taken = []
+            self._taken_events = self._taken_bytes = 0
             self._settled.notify_all()
 
-    def pause(self, seconds: float) -> None:
-        """Sleep until it is time to try again, or until somebody asks to flush or close."""
-        deadline = time.monotonic() + seconds
-        while self._heeded == self._nudges and (left := deadline - time.monotonic()) > 0:
-            self._bell.acquire(timeout=left)
-        self._heeded = self._nudges
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of the bounds is in use."""
+        bounds = self.bounds
+        return 2 * self._events > bounds.max_events or 2 * self._bytes > bounds.max_bytes
 
     @property
     def given_up(self) -> bool:
@@ -167,20 +195,25 @@ class Buffer:
         """Whether it takes no more."""
         return self._closed
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do: closed, and empty or given up."""
+        return self._given_up or (self._closed and not self._events)
+
     # The side of flush(), close() and stats.
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was accepted so far is confirmed, at most `timeout` seconds."""
+        """Wait until all that was accepted so far is settled, at most `timeout` seconds."""
         with self._lock:
             target = self._accepted
             self._flush_to = target
             self._nudge()
             deadline = time.monotonic() + timeout
-            while self._pushed < target and not self._given_up:
+            while self._pushed + self._spooled < target and not self._abandoned:
                 if (left := deadline - time.monotonic()) <= 0:
                     break
                 self._settled.wait(left)
-            return self._pushed >= target
+            return self._pushed + self._spooled >= target
 
     def close(self) -> None:
         """Take no more; what is in here goes on its way at once."""
@@ -188,17 +221,29 @@ class Buffer:
             self._closed = True
             self._nudge()
 
-    def give_up(self) -> int:
-        """Let go of what is left, and return how many events that are in all so far."""
+    def give_up(self) -> list[Item]:
+        """Take what is left away from the pusher, in order; `rescued` or `abandon` settle it."""
         with self._lock:
             self._closed = self._given_up = True
-            left = self._waiting_events + self._taken_events
-            self._items = deque()
-            self._waiting_events = self._waiting_bytes = 0
-            self._taken_events = self._taken_bytes = 0
-            self._abandoned += left
-            self._dropped += left
+            waiting, self._items = self._items, deque()
+            taken, self._taken = self._taken, []
             self._nudge()
+            return [*taken, *waiting]
+
+    def rescued(self, events: int, size: int) -> None:
+        """So much of what `give_up` returned is on disk."""
+        with self._lock:
+            self._spooled += events
+            self._events -= events
+            self._bytes -= size
+            self._settled.notify_all()
+
+    def abandon(self) -> int:
+        """Let go of what is left after `give_up`; return how many events are lost in all."""
+        with self._lock:
+            self._abandoned += self._events
+            self._dropped += self._events
+            self._events = self._bytes = 0
             self._settled.notify_all()
             return self._abandoned
 
@@ -218,9 +263,10 @@ class Buffer:
             return Counts(
                 accepted=self._accepted,
                 pushed=self._pushed,
+                spooled=self._spooled,
                 dropped=self._dropped,
                 abandoned=self._abandoned,
                 rejected=self._rejected,
-                events=self._waiting_events + self._taken_events,
-                bytes=self._waiting_bytes + self._taken_bytes,
+                events=self._events,
+                bytes=self._bytes,
             )

@@ -3,10 +3,11 @@
 import logging
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from spoolway.producer.background import Background, renew_in_forked_children
 from spoolway.producer.buffer import Bounds, Buffer
@@ -29,6 +30,9 @@ from spoolway.schema import (
 from spoolway.schema.caps import MIB
 from spoolway.schema.frame import MAX_FRAME_BYTES, MAX_FRAME_EVENTS
 
+if TYPE_CHECKING:
+    from spoolway.producer.spooling import Spooling
+
 _log: Final = logging.getLogger("spoolway.producer")
 
 
@@ -36,7 +40,8 @@ class Producer:
     """Takes events from any thread and coroutine, and pushes them to a Redis stream.
 
     Everything slow happens on one background thread, started with the first event. While Redis is
-    away, events wait in a bounded buffer; when that is full, new ones are dropped and counted.
+    away, events go to a folder on this machine, and to the stream when it is back. Without a
+    folder they wait in a bounded buffer; when that is full, new ones are dropped and counted.
     """
 
     def __init__(
@@ -52,13 +57,17 @@ class Producer:
         max_buffer_events: int = 100_000,
         caps: Caps | None = None,
         headers: HeaderRules | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        max_spool_bytes: int = 1024 * MIB,
     ) -> None:
         """Check the settings; nothing is connected or started yet.
 
         `redis_url`: redis://, rediss:// or unix://; by default REDIS_URL, else Redis on this
         machine. `stream`: by default SPOOLWAY_STREAM, else "spoolway:events". A frame is closed by
         the number of its events, by the bytes of its JSON lines, or `linger` seconds after its
-        first event.
+        first event. `folder` is that of this machine's state: segments go to <folder>/spool, damaged
+        lines to <folder>/dead; by default SPOOLWAY_DIR, else nothing is spooled. Any number of
+        producers and workers may share it.
 
         Raises:
             ValueError: a setting that cannot work; the message says which, and what would.
@@ -90,6 +99,7 @@ class Producer:
             codec=codec,
             frame_events=frame_events,
             frame_bytes=frame_bytes,
+            new_spooling=_spooling_in(folder, max_spool_bytes),
         )
         self._begin()
         renew_in_forked_children(self)
@@ -126,7 +136,7 @@ class Producer:
         return Record(fields, self._send, self._drop)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait until Redis has everything accepted so far; False after `timeout` seconds.
+        """Wait until Redis, or the disk, has everything accepted so far; False after `timeout` s.
 
         Blocks: from a coroutine call `asyncio.to_thread(producer.flush)`.
         """
@@ -135,8 +145,8 @@ class Producer:
     def close(self, timeout: float = 5.0) -> bool:
         """Take no more events, send what is left, end the thread. May be called again.
 
-        False if not all of it was confirmed within `timeout` seconds; the rest counts as dropped.
-        Blocks, as `flush` does.
+        What Redis does not confirm within `timeout` seconds goes to the spool. True if everything
+        accepted is in Redis or synced on disk; else the rest counts as dropped. Blocks, as `flush`.
         """
         return self._background.close(timeout)
 
@@ -148,6 +158,8 @@ class Producer:
         return ProducerStats(
             accepted=counts.accepted,
             pushed=counts.pushed,
+            spooled=counts.spooled,
+            unspooled=background.spooling.returning.events if background.spooling else 0,
             dropped=counts.dropped,
             abandoned=counts.abandoned,
             rejected=counts.rejected,
@@ -224,7 +236,7 @@ class Producer:
         if background.buffer.closed:
             self._say_dropped("%d events dropped: the producer is closed", events)
             return
-        reason = background.pusher.last_error if background.pusher else None
+        reason = background.pusher.why_it_waits if background.pusher else None
         self._say_dropped(
             "%d events dropped: the buffer is full (at most %d events, %d bytes): %s",
             events,
@@ -242,7 +254,14 @@ class Producer:
 
 
 def _new_pusher(
-    buffer: Buffer, *, url: str, stream: str, codec: Codec, frame_events: int, frame_bytes: int
+    buffer: Buffer,
+    *,
+    url: str,
+    stream: str,
+    codec: Codec,
+    frame_events: int,
+    frame_bytes: int,
+    new_spooling: "Callable[[], Spooling] | None",
 ) -> Pusher:
     """Make what the thread runs. A function, no method: a thread must not keep its producer."""
     return Pusher(
@@ -251,4 +270,23 @@ def _new_pusher(
         FrameEncoder(codec),
         frame_events=frame_events,
         frame_bytes=frame_bytes,
+        spooling=new_spooling() if new_spooling else None,
     )
+
+
+def _spooling_in(
+    folder: str | os.PathLike[str] | None, max_bytes: int
+) -> "Callable[[], Spooling] | None":
+    """Return what makes each process's way to the disk; None without a folder. Touches no disk."""
+    if max_bytes < 1:
+        raise ValueError(f"max_spool_bytes is 1 or more, got {max_bytes}")
+    folder = folder or os.environ.get("SPOOLWAY_DIR")
+    if not folder:
+        return None
+    if "\0" in os.fspath(folder):
+        raise ValueError("folder is no path: it has a NUL character in it")
+    # Not at the top: it needs locks on files, which not every system has that a producer runs on.
+    from spoolway.producer.spooling import Spooling
+
+    # Absolute: a server that daemonizes changes its working directory.
+    return partial(Spooling, Path(folder).absolute(), max_bytes)

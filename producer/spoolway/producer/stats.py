@@ -7,21 +7,28 @@ from dataclasses import dataclass
 class ProducerStats:
     """Counts since the producer's first event in this process (a forked child starts at zero).
 
-    All are events unless named otherwise. `accepted == pushed + buffered_events + abandoned`.
+    All are events unless named otherwise.
+    `accepted == pushed + spooled + buffered_events + abandoned`: each is in one of them.
     """
 
     accepted: int
     """`emit()` returned True."""
     pushed: int
-    """Confirmed by Redis. One whose confirmation got lost is pushed again, and counted once."""
+    """Went from memory to Redis, which confirmed it. One whose confirmation got lost is pushed
+    again, and counted once."""
+    spooled: int
+    """Written to this machine's spool instead, and synced."""
+    unspooled: int
+    """Taken from segments of the spool, also those that other processes left, and confirmed by
+    Redis."""
     dropped: int
     """Lost: the buffer was full, the producer closed, or `close()` ran out of time."""
     abandoned: int
-    """Of `dropped`, those that had been accepted: what `close()` could not send."""
+    """Of `dropped`, those that had been accepted: what `close()` could neither send nor spool."""
     rejected: int
     """Refused for what they are: no known type, no UUIDv7, or an object that cannot be read."""
     buffered_events: int
-    """Accepted and not pushed yet."""
+    """Accepted, and neither pushed nor spooled yet."""
     buffered_bytes: int
     """Their JSON lines, in bytes."""
     frames: int

@@ -40,18 +40,10 @@ class Stream:
 
     def __init__(self, url: str, name: str) -> None:
         check_redis_url(url)
+        self._url = url
         self._name = name
         try:
-            # Nothing is left to the library's defaults, which differ: redis-py 5 waits for ever and
-            # speaks RESP2, redis-py 8 waits 5 s, speaks RESP3 and asks for maintenance messages.
-            # Retrying is the pusher's, which knows when to stop.
-            self._client = redis.Redis.from_url(
-                url,
-                socket_connect_timeout=CONNECT_TIMEOUT_S,
-                socket_timeout=READ_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-            )
+            self._client = _client(url, CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
             pool: Any = self._client.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # raises for options it does not know
         except (ValueError, TypeError, redis.RedisError) as error:
@@ -88,6 +80,20 @@ class Stream:
             self._disconnect()
             raise self._not_pushed(next(iter(refused.values())), list(refused))
 
+    def probe(self, seconds: float) -> None:
+        """Ask Redis, over another connection, whether it answers; what it says does not matter.
+
+        Raises:
+            NotPushed: it did not, in about so many seconds.
+        """
+        try:
+            with _client(self._url, min(seconds, CONNECT_TIMEOUT_S), seconds) as client:
+                client.ping()
+        except redis.ResponseError:
+            return  # such as a user that may do nothing but XADD
+        except Exception as error:  # noqa: BLE001 - as in add
+            raise self._not_pushed(error, ()) from None
+
     def close(self) -> None:
         """Close the connection; the next `add` makes a new one."""
         self._disconnect()
@@ -105,6 +111,19 @@ class Stream:
             f"{_advice(error)}",
             left,
         )
+
+
+def _client(url: str, connect_timeout: float, timeout: float) -> redis.Redis:
+    # Nothing is left to the library's defaults, which differ: redis-py 5 waits for ever and
+    # speaks RESP2, redis-py 8 waits 5 s, speaks RESP3 and asks for maintenance messages.
+    # Retrying is the pusher's, which knows when to stop.
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=connect_timeout,
+        socket_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
 
 
 def _advice(error: Exception) -> str:
