@@ -153,7 +153,7 @@ Try, in another terminal:
     -H 'content-type: application/json' -d '{question}'
   curl {system.proxy_url}/models
   sqlite3 {database} "{query}"
-  {_shown(SPOOLWAY)} health --dir {folder}
+  {_shown(SPOOLWAY)} status --dir {folder} --redis-url {system.redis_url}
   {_shown(SPOOLWAY)} db current --dir {folder}
 
 Logs are in {_shown(system.logs)}. Ctrl-C stops everything.

@@ -4,6 +4,7 @@ A database that stays away does not keep a worker from starting: events go to th
 Without Redis there is nothing to read, and the process ends for its supervisor to start it again.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -61,11 +62,22 @@ async def open_database(settings: Settings, breaker: Breaker) -> Store:
 
 
 async def _prepare(settings: Settings, store: Store) -> None:
-    if settings.auto_migrate:
-        await migrations.upgrade(settings.database)
-    else:
-        await migrations.require_newest(settings.database)
+    await bring_up_to_date(settings)
     await store.prepare_days(utc_today(), DAYS_AHEAD)
+
+
+async def bring_up_to_date(settings: Settings) -> None:
+    """Migrate, or check that somebody has. Raises what `migrations` raises, and TimeoutError."""
+    url = settings.database
+    if url.get_backend_name() != "sqlite":
+        # A question with a deadline comes first: a migration has none, it may take an hour.
+        async with asyncio.timeout(settings.write_timeout):
+            if (await migrations.current(url)).is_newest:
+                return
+    if settings.auto_migrate:
+        await migrations.upgrade(url)
+    else:
+        await migrations.require_newest(url)
 
 
 async def open_stream(settings: Settings, consumer: str) -> Stream:
