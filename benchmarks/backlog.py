@@ -7,10 +7,8 @@ from typing import Any, Final, cast
 from benchmarks.contestants.stream import drain
 from benchmarks.drained import fill
 from benchmarks.servers import Servers
-from benchmarks.workload import Frame, Workload, pack
-from spoolway.schema import new_id
+from benchmarks.workload import Frame, Workload, pack, with_new_id
 
-_ID_AT: Final = slice(len(b'{"type":"request","id":"'), len(b'{"type":"request","id":"') + 36)
 _MADE: Final = 10_000
 """Events made for it; the others are the same with new ids."""
 
@@ -43,12 +41,8 @@ def _frames(load: Workload, events: int) -> Iterator[Frame]:
     for start in range(0, events, _MADE):
         lines = load.lines(min(_MADE, events - start))
         if start:
-            lines = [_with_new_id(line) for line in lines]
+            lines = [with_new_id(line) for line in lines]
         yield from pack(lines)
-
-
-def _with_new_id(line: bytes) -> bytes:
-    return line[: _ID_AT.start] + str(new_id()).encode() + line[_ID_AT.stop :]
 
 
 def _memory(client: Any) -> int:

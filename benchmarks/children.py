@@ -25,9 +25,10 @@ class ChildFailed(Exception):
 class Child:
     """A running process."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, *, may_end: bool) -> None:
         self._process = process
         self._log = log
+        self._may_end = may_end
 
     @property
     def pid(self) -> int:
@@ -35,12 +36,18 @@ class Child:
         return self._process.pid
 
     def must_run(self) -> None:
-        """Raise ChildFailed if it has ended."""
-        if self._process.poll() is not None:
+        """Raise ChildFailed if it has ended, or failed where it may end."""
+        code = self._process.poll()
+        if code or (code == 0 and not self._may_end):
             end = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
             raise ChildFailed(
                 f"{self._log.stem} ended with code {self._process.returncode}:\n{end}"
             )
+
+    def must_succeed(self) -> None:
+        """Wait for its end, and raise ChildFailed if that is not with code 0."""
+        self._process.wait(_STOP_SECONDS)
+        self.must_run()
 
     def peak_rss(self) -> int:
         """Return the most memory it ever had resident, in bytes (now, where only now is known)."""
@@ -50,6 +57,15 @@ class Child:
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
         return int(psutil.Process(self.pid).memory_info().rss)
+
+    def has_open(self, folder: Path) -> bool:
+        """Tell whether it has a file in this folder open just now."""
+        try:
+            files = psutil.Process(self.pid).open_files()
+        except psutil.NoSuchProcess:
+            return False
+        folder = folder.resolve()
+        return any(Path(file.path).parent == folder for file in files)
 
     def stop(self) -> None:
         """SIGTERM; SIGKILL after a deadline."""
@@ -65,9 +81,16 @@ class Child:
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, environment: Mapping[str, str]
+    command: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    may_end: bool = False,
 ) -> Iterator[Child]:
-    """Run a command until the block ends; it never outlives this process."""
+    """Run a command until the block ends; it never outlives this process.
+
+    `may_end` if it has an end of its own.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -80,18 +103,18 @@ def running(
             start_new_session=True,  # Ctrl-C is for the benchmark, which then stops this
         )
     GUARD.watch(process.pid)
-    child = Child(process, log)
+    child = Child(process, log, may_end=may_end)
     try:
         yield child
     finally:
         child.stop()
 
 
-def spoolway_worker(folder: Path, redis_url: str, database_url: str) -> list[str]:
-    """Return the command `spoolway worker`, as it is installed beside this interpreter."""
+def spoolway(command: str, folder: Path, redis_url: str, database_url: str) -> list[str]:
+    """Return `spoolway worker` or `replay`, as it is installed beside this interpreter."""
     return [
         str(Path(sysconfig.get_path("scripts")) / "spoolway"),
-        *("worker", "--dir", str(folder)),
+        *(command, "--dir", str(folder)),
         *("--redis-url", redis_url, "--database-url", database_url),
     ]
 

@@ -10,10 +10,12 @@ from typing import Final, NoReturn
 
 import orjson
 
-from benchmarks import backlog, emit
+from benchmarks import backlog, emit, opening
 from benchmarks.backlog import Backlog
 from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants.base import ALL_SIZES, LARGE
 from benchmarks.emit import Emitted
+from benchmarks.opening import Opened
 from benchmarks.report import Result
 from benchmarks.rounds import FEW, rounds, say, warm_up
 from benchmarks.servers import Servers, started
@@ -21,18 +23,20 @@ from benchmarks.workload import Workload
 from tests.servers import postgres_binaries
 
 _RESULTS: Final = Path(__file__).parent / "results"
-_KILOBYTES: Final = (1, 4)
-_OTHERS: Final = ("emit", "backlog")
+_OTHERS: Final = ("emit", "backlog", "opening")
 _NAMES: Final = (*(contestant.name for contestant in CONTESTANTS), *_OTHERS)
 _QUICKLY: Final = 20
 """How many times fewer events than in a warm-up `--quick` gives to everyone."""
+_SPOOLED: Final = 1_000_000
+"""Events in the spool that is opened."""
 
 _EXAMPLES: Final = """
 examples:
-  make bench                                        everything; about five minutes
+  make bench                                        everything; about seven minutes
   make bench ARGS="--rounds 9 --check"              exit code 1 if a floor is missed
   python benchmarks/ingest.py --quick               does it run at all?
   python benchmarks/ingest.py --only copy --only spoolway --rounds 9
+  python benchmarks/ingest.py --only append --only spool --only spoolway --only replay
   python benchmarks/ingest.py --postgres postgresql-16 --json /tmp/without-lz4.json
 """
 
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measured(servers: Servers, options: argparse.Namespace) -> Result:
     wanted = set(options.only or _NAMES)
     contestants = [one for one in CONTESTANTS if one.name in wanted]
-    loads = [Workload(kilobytes) for kilobytes in _KILOBYTES]
+    loads = [Workload(kilobytes) for kilobytes in (LARGE if options.quick else ALL_SIZES)]
     large = loads[-1]
     say(
         f"PostgreSQL {servers.postgres.version}, lz4: {'yes' if servers.postgres.has_lz4 else 'no'}"
@@ -87,12 +91,19 @@ def _measured(servers: Servers, options: argparse.Namespace) -> Result:
         events = options.backlog // (100 if options.quick else 1)
         say(f"{large.label}  {events:,} events waiting")
         waiting = backlog.measure(servers, large, events)
+    opened: Opened | None = None
+    if "opening" in wanted:
+        servers.clean()
+        events = _SPOOLED // (100 if options.quick else 1)
+        say(f"a spool of {events:,} events")
+        opened = opening.measure(servers, events)
     return Result(
         servers=servers.described(),
         loads=[load.described() for load in loads],
         runs=runs,
         emitted=emitted,
         backlog=waiting,
+        opened=opened,
         is_quick=options.quick,
     )
 
@@ -111,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ingest.py",
         description="How fast events become committed rows, beside COPY, an ORM, and one arq job "
-        "per event: on real servers, in one run, interleaved. Prints Markdown, writes JSON.",
+        "per event; and how fast they reach the spool, and come back from it. On real servers, in "
+        "one run, interleaved. Prints Markdown, writes JSON.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -132,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", choices=_NAMES, help="measure this one; may be repeated"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one round of very few events: a smoke test"
+        "--quick",
+        action="store_true",
+        help="one round of very few events of one size: a smoke test",
     )
     parser.add_argument(
         "--check", action="store_true", help="exit with 1 if a floor of this run is missed"

@@ -1,7 +1,8 @@
-"""Watching a backlog shrink: when a worker begins, and when its last event is acknowledged."""
+"""Watching a backlog shrink: when a worker begins, and when its last event is where it belongs."""
 
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.children import Child
@@ -31,15 +32,27 @@ def fill(client: Any, frames: Iterable[Frame]) -> None:
 
 def begun(client: Any, worker: Child) -> float:
     """Return the moment at which the group was given its first entry."""
-    deadline = now() + _START_SECONDS
-    while True:
+
+    def has_read() -> bool:
         (group,) = client.xinfo_groups(DEFAULT_STREAM)
-        if group["entries-read"]:
-            return now()
+        return bool(group["entries-read"])
+
+    return _first(has_read, worker)
+
+
+def replay_begun(spool: Path, worker: Child) -> float:
+    """Return the moment at which the worker had a segment of a spool open."""
+    return _first(lambda: worker.has_open(spool), worker)
+
+
+def _first(is_so: Callable[[], bool], worker: Child) -> float:
+    deadline = now() + _START_SECONDS
+    while not is_so():
         worker.must_run()
         if now() > deadline:
             raise TimeoutError(f"the worker read nothing within {_START_SECONDS:.0f} s")
         time.sleep(0.001)
+    return now()
 
 
 def stream_length(client: Any) -> int:
@@ -47,8 +60,13 @@ def stream_length(client: Any) -> int:
     return int(client.xlen(DEFAULT_STREAM))
 
 
-def until_empty(left: Callable[[], int], worker: Child) -> None:
-    """Return when nothing is left.
+def spool_length(spool: Path) -> int:
+    """Return the segments left: a replay deletes each one behind its last commit."""
+    return sum(1 for _ in spool.iterdir())
+
+
+def until_empty(left: Callable[[], int], worker: Child, longest_nap: float = 0.1) -> None:
+    """Return when nothing is left; `longest_nap` is in seconds.
 
     Looks seldom while much is left and often at the end: looking takes CPU time from those who are
     measured, and not looking makes them look slower than they are.
@@ -58,9 +76,10 @@ def until_empty(left: Callable[[], int], worker: Child) -> None:
     while fewest:
         gone, passed = first - fewest, now() - began
         expected = fewest * passed / gone if gone else 0.02
-        time.sleep(min(max(expected / 4, 0.001), 0.1))
-        worker.must_run()
+        time.sleep(min(max(expected / 4, 0.001), longest_nap))
         if (remaining := left()) < fewest:
             fewest, moved = remaining, now()
-        elif now() - moved > _STUCK_SECONDS:
+            continue
+        worker.must_run()
+        if now() - moved > _STUCK_SECONDS:
             raise TimeoutError(f"{fewest} were left and did not become fewer any more")

@@ -16,6 +16,7 @@ from benchmarks.backlog import Backlog
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.emit import Emitted
 from benchmarks.floors import LIMITS, MIB, Ratio, Verdict, ratios, verdicts
+from benchmarks.opening import Opened
 from benchmarks.rounds import Run
 
 LOAD_BEFORE: Final = os.getloadavg()[0]
@@ -31,6 +32,7 @@ class Result:
     runs: list[Run]
     emitted: list[Emitted]
     backlog: Backlog | None
+    opened: Opened | None
     is_quick: bool
     """Whether there were too few events to judge by."""
 
@@ -44,7 +46,7 @@ class Result:
         """What was promised, and what was measured; nothing after a quick run."""
         if self.is_quick:
             return []
-        return verdicts(self.ratios, self.emitted, self.backlog)
+        return verdicts(self.runs, self.emitted, self.backlog, self.opened)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values: seconds, bytes, microseconds, events per second."""
@@ -58,6 +60,7 @@ class Result:
             "ratios": [asdict(ratio) for ratio in self.ratios],
             "emit": [asdict(one) for one in self.emitted],
             "backlog": asdict(self.backlog) if self.backlog else None,
+            "opening": asdict(self.opened) if self.opened else None,
             "floors": [asdict(verdict) for verdict in self.verdicts],
         }
 
@@ -70,6 +73,8 @@ class Result:
             parts.append(_emit(self.emitted))
         if self.backlog:
             parts.append(_backlog(self.backlog))
+        if self.opened:
+            parts.append(_opening(self.opened))
         if self.verdicts:
             parts.append(_floors(self.verdicts))
         if self.is_quick:
@@ -176,6 +181,15 @@ def _backlog(backlog: Backlog) -> str:
         f"({backlog.redis_bytes / backlog.json_bytes:.2f} of their JSON), worker's peak RSS "
         f"{backlog.worker_peak_rss / MIB:.0f} MB, drained at "
         f"{backlog.events / backlog.seconds:,.0f}/s."
+    )
+
+
+def _opening(opened: Opened) -> str:
+    cold = "" if opened.cold_seconds is None else f", {opened.cold_seconds * 1e3:.1f} ms from disk"
+    return (
+        f"A spool of {opened.events:,} events of {opened.size / opened.events:.0f} bytes "
+        f"({opened.segments} segments, {opened.size / MIB:.0f} MB), first events read: "
+        f"{opened.cached_seconds * 1e3:.1f} ms from cache{cold}."
     )
 
 

@@ -20,7 +20,9 @@ from typing import Any, Final, NamedTuple, cast
 import psutil
 
 from spoolway import migrations
+from spoolway.schema import RequestEvent, decode_line
 from spoolway.schema.tables import TABLES
+from spoolway.spool.record import event_of
 from spoolway.worker.config import Settings
 from spoolway.worker.stores import open_store
 from spoolway.worker.stores.partitions import utc_today
@@ -52,7 +54,7 @@ SELECT (SELECT count(*) FROM request_logs) + (SELECT count(*) FROM error_logs),
 
 
 class Stored(NamedTuple):
-    """What is in both tables: enough to see that a contestant did all of its work."""
+    """What is in both tables, or in a spool: enough to see that a contestant did all of its work."""
 
     rows: int
     bodies: int
@@ -71,6 +73,16 @@ class Servers:
         self._sqlite_template = folder / "template.db"
         self._sqlite = folder / "sqlite" / "spoolway.db"
         asyncio.run(self._migrate())
+
+    @property
+    def worker_folder(self) -> Path:
+        """What a worker is given as its `--dir`: new in each measurement."""
+        return self.folder / "worker"
+
+    @property
+    def spool(self) -> Path:
+        """The spool in it."""
+        return self.worker_folder / "spool"
 
     @property
     def sqlite(self) -> Path:
@@ -99,6 +111,7 @@ class Servers:
         """Make everything as it was at the start, and let all of it reach the disk."""
         self.postgres.sql(f"TRUNCATE {', '.join(table.name for table in TABLES.values())}", "bench")
         self.postgres.sql("CHECKPOINT")
+        shutil.rmtree(self.worker_folder, ignore_errors=True)
         shutil.rmtree(self._sqlite.parent, ignore_errors=True)
         self._sqlite.parent.mkdir()
         shutil.copyfile(self._sqlite_template, self._sqlite)
@@ -118,6 +131,19 @@ class Servers:
             return Stored(*connection.execute(_STORED).fetchone())
         finally:
             connection.close()
+
+    def spool_rows(self) -> Stored:
+        """Return what a spool's files hold: every line whose checksum is right."""
+        rows = bodies = tokens = 0
+        for path in self.spool.glob("*.jsonl*"):
+            with path.open("rb") as file:
+                for text in filter(None, map(event_of, file)):
+                    event = decode_line(text)
+                    assert isinstance(event, RequestEvent), "errors are not measured"
+                    rows += 1
+                    bodies += bool(bytes(event.body))
+                    tokens += event.total_tokens or 0
+        return Stored(rows, bodies, tokens)
 
     def described(self) -> dict[str, Any]:
         """Return which servers these are, for the report."""

@@ -15,6 +15,7 @@ from benchmarks.contestants import CONTESTANTS
 from benchmarks.emit import Emitted
 from benchmarks.events import KIB, raw_headers
 from benchmarks.floors import MIB, ratios, verdicts
+from benchmarks.opening import Opened
 from benchmarks.rounds import Run
 from benchmarks.workload import Workload
 from spoolway.schema import decode_frame, decode_line
@@ -39,10 +40,11 @@ def test_a_quick_run_measures_every_contestant(private_folder: Path) -> None:
 
     result = json.loads(path.read_text())
     measured = {(run["contestant"], run["kilobytes"]) for run in result["runs"]}
-    assert measured == {(one.name, kilobytes) for one in CONTESTANTS for kilobytes in (1, 4)}
+    assert measured == {(one.name, 4) for one in CONTESTANTS}
     assert [run for run in result["runs"] if run["rate"] <= 0 or run["events"] <= 0] == []
     assert result["emit"][0]["median_us"] > 0
     assert result["backlog"]["worker_peak_rss"] > 0
+    assert result["opening"]["cached_seconds"] > 0
     assert all(one.title in done.stdout for one in CONTESTANTS)
     assert f"JSON: {path}" in done.stdout
     assert result["floors"] == []
@@ -117,14 +119,30 @@ def test_a_floor_is_met_or_missed() -> None:
     runs = [Run("copy", 4, 1, 100, 1.0), Run("spoolway", 4, 1, 100, 1.25)]
     emitted = [Emitted(events=1, median_us=31.0, p99_us=50.0, orjson_median_us=1.0)]
     backlog = Backlog(1, 4_096, 2_000, worker_peak_rss=199 * MIB, seconds=1.0)
+    opened = Opened(1_000_000, 250, 10**9, cached_seconds=0.1, cold_seconds=1.1)
 
-    found = verdicts(ratios(runs), emitted, backlog)
+    found = verdicts(runs, emitted, backlog, opened)
 
     assert [(one.what.split(",")[0], one.met) for one in found] == [
         ("spoolway ÷ copy", True),
         ("emit()", False),
         ("worker RSS", True),
+        ("opening a spool of 1", False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("append", "spool", "met"),
+    [(100_000, 20_000, True), (30_000, 15_000, True), (100_000, 19_000, False)],
+    ids=["fast enough", "as fast as the disk lets it be", "slow on a fast disk"],
+)
+def test_the_spool_is_judged_by_the_lesser_bound(append: int, spool: int, met: bool) -> None:
+    """20,000 events a second, or half of what the disk takes where that is less."""
+    runs = [Run("append", 4, 1, append, 1.0), Run("spool", 4, 1, spool, 1.0)]
+
+    [verdict] = verdicts(runs, [], None, None)
+
+    assert verdict.met == met
 
 
 def test_check_refuses_to_judge_a_quick_run() -> None:

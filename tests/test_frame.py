@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from spoolway.schema import BadFrame, Codec, FrameEncoder, decode_frame
 from spoolway.schema.caps import MIB
+from spoolway.schema.errors import Oversize
 from spoolway.schema.frame import MAX_FRAME_BYTES, MAX_FRAME_EVENTS
 
 LINES = [b'{"type":"request"}', b'{"type":"error"}', '{"é":1}'.encode()]
@@ -83,8 +84,6 @@ PACKED = zstandard.compress(b"\n".join(LINES))
         ({"codec": b"zstd", "data": PACKED + b"x"}, "not one zstd frame that unpacks"),
         ({"codec": b"zstd", "data": PACKED + PACKED}, "not one zstd frame that unpacks"),
         ({"codec": b"zstd", "data": b"\x50\x2a\x4d\x18\0\0\0\0"}, 'and "data" has 1 lines'),
-        ({"data": b"x" * (MAX_FRAME_BYTES + 1)}, f"a frame has at most {MAX_FRAME_BYTES}"),
-        ({"n": b"10001", "data": b"\n" * 10_001}, "10001 events; a frame has at most 10000"),
     ],
 )
 def test_a_broken_frame_says_what_to_mend(changes: dict[str, Any], what: str) -> None:
@@ -96,6 +95,23 @@ def test_a_broken_frame_says_what_to_mend(changes: dict[str, Any], what: str) ->
     assert len(message) <= 300
     assert message.isprintable()
     assert caught.value.reason == "bad-frame"
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"data": b"x" * (MAX_FRAME_BYTES + 1)}, f"a frame has at most {MAX_FRAME_BYTES}"),
+        ({"n": b"10001", "data": b"\n" * 10_001}, "10001 events; a frame has at most 10000"),
+    ],
+)
+def test_a_frame_that_is_too_large_has_a_reason_of_its_own(
+    changes: dict[str, Any], what: str
+) -> None:
+    """What to mend is its producer's packing, not its bytes; otherwise it is a bad frame."""
+    with pytest.raises(Oversize, match=what) as caught:
+        decode_frame(frame(**changes))
+    assert isinstance(caught.value, BadFrame)
+    assert caught.value.reason == "oversize"
 
 
 @given(st.dictionaries(st.sampled_from([b"v", b"codec", b"n", b"data"]), st.binary()))

@@ -6,8 +6,10 @@ from benchmarks.contestants.arq_job import ArqJobPerEvent
 from benchmarks.contestants.base import Contestant
 from benchmarks.contestants.copy import Copy
 from benchmarks.contestants.orm import OrmCommitPerEvent
+from benchmarks.contestants.replaying import SpoolwayReplay
+from benchmarks.contestants.spooling import Append, Writer
 from benchmarks.contestants.sqlite import SqliteExecutemany
-from benchmarks.contestants.stream import SpoolwayWorker
+from benchmarks.contestants.stream import SpoolingWorker, SpoolwayWorker
 
 CONTESTANTS: Final[tuple[Contestant, ...]] = (
     Copy(),
@@ -16,6 +18,11 @@ CONTESTANTS: Final[tuple[Contestant, ...]] = (
     ArqJobPerEvent(),
     SqliteExecutemany(),
     SpoolwayWorker("sqlite-spoolway", "Spoolway on SQLite", "sqlite"),
+    Append(),
+    Writer(),
+    SpoolingWorker(),
+    SpoolwayReplay("replay", "Spoolway, spool → committed rows", "worker"),
+    SpoolwayReplay("replay-command", "spoolway replay, spool → committed rows", "replay"),
 )
 
 __all__ = ["CONTESTANTS", "Contestant"]

@@ -9,7 +9,7 @@ from arq.utils import timestamp_ms
 
 from benchmarks.children import python_module, running
 from benchmarks.contestants import arq_worker
-from benchmarks.contestants.base import Database, Pace
+from benchmarks.contestants.base import ALL_SIZES, Pace, Target
 from benchmarks.drained import until_empty
 from benchmarks.meter import Measured, Meter
 from benchmarks.servers import Servers
@@ -24,8 +24,9 @@ class ArqJobPerEvent:
 
     name = "arq"
     title = f"arq, one job per event, {arq_worker.MAX_JOBS} at once"
-    database: Database = "postgres"
+    target: Target = "postgres"
     pace: Pace = "one by one"
+    kilobytes = ALL_SIZES
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring the events in, job by job."""

@@ -1,17 +1,23 @@
-"""What a contestant is: a way for events to become committed rows."""
+"""What a contestant is: a way for events to become committed rows, or a spool on disk."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Literal, Protocol, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from benchmarks.meter import Measured
 from benchmarks.servers import Servers
 from benchmarks.workload import Workload
 from spoolway.worker.cli.run import loop_factory
 
-Database = Literal["postgres", "sqlite"]
+Target = Literal["postgres", "sqlite", "spool"]
+"""Where the events end up, and are counted."""
 Pace = Literal["batches", "one by one"]
 T = TypeVar("T")
+
+ALL_SIZES: Final[Sequence[int]] = (1, 4)
+"""Kilobytes."""
+LARGE: Final[Sequence[int]] = (4,)
+"""For what is promised of 4 KB, and would take a minute more with all sizes."""
 
 
 class Contestant(Protocol):
@@ -21,13 +27,15 @@ class Contestant(Protocol):
     """How `--only` calls it."""
     title: str
     """How the report calls it."""
-    database: Database
+    target: Target
     pace: Pace
-    """Contestants of one database and one pace are given the same number of events: the number
-    that keeps the fastest of them busy."""
+    """Contestants of one target and one pace are given the same number of events: the number that
+    keeps the fastest of them busy."""
+    kilobytes: Sequence[int]
+    """The sizes of events it is measured with."""
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
-        """Bring this many events of the workload into the empty, migrated tables."""
+        """Bring this many events of the workload into the empty, migrated tables, or spool."""
         ...
 
 

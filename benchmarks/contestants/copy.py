@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from benchmarks.contestants.base import Database, Pace, run
+from benchmarks.contestants.base import ALL_SIZES, Pace, Target, run
 from benchmarks.meter import Measured, Meter
 from benchmarks.servers import Servers
 from benchmarks.workload import Row, Workload, nothing_to_collect
@@ -20,8 +20,9 @@ class Copy:
 
     name = "copy"
     title = f"COPY, 1 connection, {BATCH} rows"
-    database: Database = "postgres"
+    target: Target = "postgres"
     pace: Pace = "batches"
+    kilobytes = ALL_SIZES
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring the events in, batch by batch."""

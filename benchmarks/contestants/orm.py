@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-from benchmarks.contestants.base import Database, Pace, run
+from benchmarks.contestants.base import ALL_SIZES, Pace, Target, run
 from benchmarks.events import Fields
 from benchmarks.meter import Measured, Meter
 from benchmarks.servers import Servers
@@ -37,8 +37,9 @@ class OrmCommitPerEvent:
 
     name = "orm"
     title = f"SQLAlchemy ORM, commit per event, {REQUESTS_AT_ONCE} at once"
-    database: Database = "postgres"
+    target: Target = "postgres"
     pace: Pace = "one by one"
+    kilobytes = ALL_SIZES
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring the events in, one by one in each session."""

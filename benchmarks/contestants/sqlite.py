@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Final
 
-from benchmarks.contestants.base import Database, Pace
+from benchmarks.contestants.base import ALL_SIZES, Pace, Target
 from benchmarks.meter import Measured, Meter
 from benchmarks.servers import Servers
 from benchmarks.workload import Workload, nothing_to_collect
@@ -22,8 +22,9 @@ class SqliteExecutemany:
 
     name = "sqlite-executemany"
     title = f"SQLite executemany, {BATCH} rows"
-    database: Database = "sqlite"
+    target: Target = "sqlite"
     pace: Pace = "batches"
+    kilobytes = ALL_SIZES
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring the events in, batch by batch."""

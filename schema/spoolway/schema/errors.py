@@ -40,6 +40,12 @@ class BadFrame(BadInput):
     reason = "bad-frame"
 
 
+class Oversize(BadFrame):
+    """A frame of more bytes or events than a worker unpacks."""
+
+    reason = "oversize"
+
+
 class BadEvent(BadInput):
     """One line of a frame that cannot be read as an event: the other lines go on."""
 

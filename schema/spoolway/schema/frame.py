@@ -11,7 +11,7 @@ from typing import Final, Literal
 import zstandard
 
 from spoolway.schema.caps import MIB
-from spoolway.schema.errors import BadFrame, shown
+from spoolway.schema.errors import BadFrame, Oversize, shown
 
 VERSION: Final = b"1"
 MAX_FRAME_BYTES: Final = 32 * MIB
@@ -44,6 +44,7 @@ def decode_frame(fields: Mapping[bytes, bytes]) -> list[bytes]:
 
     Raises:
         BadFrame: the entry breaks the contract; the message says which field, and what is expected.
+        Oversize: the same, because it holds more than a frame may.
     """
     if fields.get(b"v") != VERSION:
         raise BadFrame(f'field "v" must be 1, got {_shown(fields.get(b"v"))}')
@@ -56,11 +57,11 @@ def decode_frame(fields: Mapping[bytes, bytes]) -> list[bytes]:
     elif codec != b"json":
         raise BadFrame(f'field "codec" must be json or zstd, got {_shown(codec)}')
     if len(data) > MAX_FRAME_BYTES:
-        raise BadFrame(f"{len(data)} bytes of JSON lines; a frame has at most {MAX_FRAME_BYTES}")
+        raise Oversize(f"{len(data)} bytes of JSON lines; a frame has at most {MAX_FRAME_BYTES}")
     data = data.removesuffix(b"\n")
     events = data.count(b"\n") + 1  # counted, not split: 32 MiB of line ends are 33 million lines
     if events > MAX_FRAME_EVENTS:
-        raise BadFrame(f"{events} events; a frame has at most {MAX_FRAME_EVENTS}")
+        raise Oversize(f"{events} events; a frame has at most {MAX_FRAME_EVENTS}")
     if fields.get(b"n") != b"%d" % events:
         raise BadFrame(
             f'field "n" must be the number of events: it is {_shown(fields.get(b"n"))}, '
@@ -74,12 +75,27 @@ def _unpacked(data: bytes) -> bytes:
         # The size a frame claims is what a decompressor would allocate: look before it does.
         claimed = zstandard.frame_content_size(data)
         if claimed > MAX_FRAME_BYTES:
-            raise BadFrame(f"{claimed} bytes when unpacked; a frame has at most {MAX_FRAME_BYTES}")
+            raise Oversize(f"{claimed} bytes when unpacked; a frame has at most {MAX_FRAME_BYTES}")
         return zstandard.ZstdDecompressor().decompress(
             data, max_output_size=MAX_FRAME_BYTES, allow_extra_data=False
         )
     except zstandard.ZstdError as error:
+        if _is_bomb(data):
+            raise Oversize(f"a frame has at most {MAX_FRAME_BYTES} bytes when unpacked") from error
         raise BadFrame(f'field "data" is not one zstd frame that unpacks: {error}') from error
+
+
+def _is_bomb(data: bytes) -> bool:
+    """Tell whether more comes out of it than may; what claims no size is found out by unpacking."""
+    size = 0
+    try:
+        for block in zstandard.ZstdDecompressor().read_to_iter(data):
+            size += len(block)
+            if size > MAX_FRAME_BYTES:
+                return True
+    except zstandard.ZstdError:
+        pass
+    return False
 
 
 def _shown(value: bytes | None) -> str:

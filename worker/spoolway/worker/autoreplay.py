@@ -8,19 +8,19 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from spoolway.spool import Segment, SegmentFile, SpoolFolder, SpoolWriter
 from spoolway.worker.breaker import Breaker
 from spoolway.worker.delivery import REFUSING_WAIT, SPOOLING
 from spoolway.worker.outage import Outage
+from spoolway.worker.plan import SEGMENTS_AT_ONCE
 from spoolway.worker.progress import Progress
 from spoolway.worker.replay import Replay, Replayed
 from spoolway.worker.stores import Refusing, Store, StoreError, Unknown
+from spoolway.worker.threads import in_thread
 
 log = logging.getLogger("spoolway.spool")
-
-T = TypeVar("T")
 
 _LOOK_EVERY: Final = 0.5
 """Seconds between looks at the breaker and at the folder."""
@@ -88,11 +88,10 @@ class AutoReplay:
         except OSError as error:
             log.warning("the spool in %s cannot be read: %s", self._folder.path, error)
             return
-        # Two segments at once: one is read and decoded while the other commits.
         waiting = iter([file for file in files if file.path not in self._not_before])
         async with asyncio.TaskGroup() as lanes:
-            for name in ("spoolway-replay-1", "spoolway-replay-2"):
-                lanes.create_task(self._replay_files(waiting), name=name)
+            for lane in range(SEGMENTS_AT_ONCE):
+                lanes.create_task(self._replay_files(waiting), name=f"spoolway-replay-{lane}")
 
     async def _replay_files(self, waiting: Iterator[SegmentFile]) -> None:
         for file in waiting:
@@ -130,7 +129,7 @@ class AutoReplay:
     async def _replay_segment(self, segment: Segment) -> Replayed:
         total = Replayed()
         chunks = self._replay.chunks(segment)
-        while chunk := await _in_thread(partial(next, chunks, None)):
+        while chunk := await in_thread(partial(next, chunks, None)):
             began = self._clock()
             done = await self._replay.put_back(chunk, segment.path)
             total.add(done)
@@ -140,7 +139,7 @@ class AutoReplay:
                 await asyncio.sleep(2 * (self._clock() - began))
         if segment.torn_bytes:
             log.info("%s ended in a torn write of %d bytes", segment.path, segment.torn_bytes)
-        await _in_thread(segment.remove)
+        await in_thread(segment.remove)
         return total
 
     def _count(self, done: Replayed) -> None:
@@ -157,16 +156,3 @@ class AutoReplay:
     def _later(self, path: Path, seconds: float, error: Exception) -> None:
         self._not_before[path] = self._clock() + seconds
         log.error("%s stays in the spool and is tried again in %.0f s: %s", path, seconds, error)
-
-
-async def _in_thread(step: Callable[[], T]) -> T:
-    """Run a step in a thread, and wait for its end also when cancelled.
-
-    What is locked must not be let go of while a thread still reads it.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(step))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise

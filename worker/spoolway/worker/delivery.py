@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import orjson
+import msgspec
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -39,6 +39,9 @@ _BACKOFF: Final = wait_exponential(multiplier=0.1, max=3.0) + wait_random(0, 0.2
 SPOOLING: Final = "events go to the spool until it is back"
 REFUSING_WAIT: Final = 30.0
 """Seconds until a database that refuses most rows is asked again."""
+
+_SYNTAX: Final = msgspec.json.Decoder(msgspec.Raw)
+"""Checks a line, and builds nothing of it."""
 
 T = TypeVar("T")
 
@@ -214,7 +217,9 @@ def _json_line(item: Item) -> bytes:
     A spooled line is read by people and by jq; another language's producer may have sent NaN.
     """
     try:
-        orjson.loads(item.line)
-    except orjson.JSONDecodeError:
+        _SYNTAX.decode(item.line)
+        if not item.line.isascii():
+            item.line.decode()  # msgspec skips over what is no UTF-8
+    except (ValueError, RecursionError):
         return encode_event(repaired(item).event)
     return item.line

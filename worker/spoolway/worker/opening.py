@@ -7,6 +7,7 @@ Without Redis there is nothing to read, and the process ends for its supervisor 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from redis.exceptions import RedisError
@@ -20,6 +21,7 @@ from tenacity import (
 )
 
 from spoolway import migrations
+from spoolway.worker.batch import Window
 from spoolway.worker.breaker import Breaker
 from spoolway.worker.config import Settings, UsageError, shown_url
 from spoolway.worker.connecting import explain
@@ -33,6 +35,11 @@ from spoolway.worker.stream import Stream
 log = logging.getLogger("spoolway.worker")
 
 T = TypeVar("T")
+
+
+def window_of(settings: Settings) -> Window:
+    """Return which ids are taken."""
+    return Window(timedelta(days=settings.id_past_days), timedelta(days=settings.id_future_days))
 
 
 async def open_database(settings: Settings, breaker: Breaker) -> Store:

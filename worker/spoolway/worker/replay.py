@@ -70,7 +70,8 @@ class Replay:
         for part in batch.parts(2 * self._batch_bytes):
             outcome.add(await write(self._store, part, self._refusals, self._sleep))
         dead = [*batch.dead, *letters(outcome)]
-        await asyncio.to_thread(self._dead.keep, dead)
-        log_dead(dead)
+        if dead:
+            await asyncio.to_thread(self._dead.keep, dead)
+            log_dead(dead)
         written = outcome.written
         return Replayed(batch.events, written.inserted, written.duplicates, len(dead))

@@ -12,19 +12,17 @@ import gc
 import logging
 import os
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Final
 
 from spoolway.spool import DeadLetters, Limits, SpoolWriter
 from spoolway.worker.autoreplay import AutoReplay
-from spoolway.worker.batch import Window
 from spoolway.worker.breaker import Breaker
 from spoolway.worker.config import Settings, shown_url
 from spoolway.worker.delivery import Delivery
 from spoolway.worker.drain import Drain
 from spoolway.worker.host import host_jobs
 from spoolway.worker.identity import make_folder, take_slot
-from spoolway.worker.opening import open_database, open_stream
+from spoolway.worker.opening import open_database, open_stream, window_of
 from spoolway.worker.outage import Outage
 from spoolway.worker.progress import Progress, status_file
 from spoolway.worker.replay import Replay
@@ -93,9 +91,7 @@ class Service:
         clock = asyncio.get_running_loop().time
         redis_outage = Outage(f"Redis ({stream.name})", clock)
         store_outage = Outage("database", clock)
-        window = Window(
-            timedelta(days=settings.id_past_days), timedelta(days=settings.id_future_days)
-        )
+        window = window_of(settings)
         dead = DeadLetters(settings.dir / "dead")
         refusals = Refusals(settings.refused_count, settings.refused_ratio)
         delivery = Delivery(

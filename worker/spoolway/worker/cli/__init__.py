@@ -1,12 +1,28 @@
 """The `spoolway` command: one file per subcommand."""
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command; a mistake of the operator is one line on stderr and exit code 2."""
+    # Ctrl-C while it is still being loaded: in the middle of an import Python would print a
+    # traceback, or drop it. Nothing is begun yet, so the signal may simply end the process.
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        from spoolway.worker.cli import db, health, up, worker  # noqa: F401 - each adds itself
+        from spoolway.worker.cli import (  # noqa: F401 - each adds itself
+            db,
+            dead,
+            dead_back,
+            health,
+            replay,
+            spool,
+            status,
+            up,
+            worker,
+        )
         from spoolway.worker.cli.app import app
     except ModuleNotFoundError as error:
         # pip install spoolway is the proxy's side: it has the command, not what it needs.
@@ -16,4 +32,6 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
     app()

@@ -35,6 +35,9 @@ Dir = Annotated[
     ),
 ]
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -1,0 +1,80 @@
+"""How far the workers are behind: what `spoolway status` asks of Redis. Reads only."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+
+@dataclass(slots=True, frozen=True)
+class Backlog:
+    """One stream and its consumer group, in entries (frames of events) and seconds."""
+
+    length: int
+    """Entries in the stream: not read, or read and not yet acknowledged and deleted."""
+    pending: int
+    """Entries that a worker has read and not acknowledged."""
+    undelivered: int | None
+    """Entries that no worker has read; None where Redis cannot tell any more."""
+    lag_seconds: float
+    """Age of the oldest entry that no worker has read; 0 if there is none."""
+    pending_seconds: float
+    """Age of the oldest entry that is pending; 0 if none is."""
+
+    @property
+    def age_seconds(self) -> float:
+        """Age of the oldest entry that is not settled."""
+        return max(self.lag_seconds, self.pending_seconds)
+
+
+async def backlog(url: str, stream: str, group: str) -> Backlog:
+    """Ask. Raises redis-py's exceptions, and OSError."""
+    redis: Redis = Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0)
+    try:
+        return await _ask(redis, stream, group)
+    finally:
+        await redis.aclose()
+
+
+async def _ask(redis: Redis, stream: str, group: str) -> Backlog:
+    seconds, microseconds = await redis.time()
+    now_ms = seconds * 1000 + microseconds / 1000
+    length = int(await redis.xlen(stream))
+    found = await _group(redis, stream, group)
+    if found is None:
+        # No worker has been here yet: all of it waits for the first one.
+        oldest = await _first(redis, stream, b"-")
+        return Backlog(length, 0, length, _age(oldest, now_ms), 0.0)
+    summary: dict[str, Any] = await redis.xpending(stream, group)
+    oldest = await _first(redis, stream, b"(" + found["last-delivered-id"])
+    undelivered = 0 if oldest is None else found.get("lag")
+    return Backlog(
+        length,
+        int(summary["pending"]),
+        undelivered,
+        _age(oldest, now_ms),
+        _age(summary["min"], now_ms),
+    )
+
+
+async def _group(redis: Redis, stream: str, group: str) -> dict[str, Any] | None:
+    try:
+        groups: list[dict[str, Any]] = await redis.xinfo_groups(stream)
+    except ResponseError as error:
+        if str(error).startswith("no such key"):
+            return None
+        raise
+    return next((found for found in groups if found["name"] == group.encode()), None)
+
+
+async def _first(redis: Redis, stream: str, after: bytes) -> bytes | None:
+    entries: list[tuple[bytes, Any]] = await redis.xrange(stream, min=after, count=1)
+    return entries[0][0] if entries else None
+
+
+def _age(entry_id: bytes | None, now_ms: float) -> float:
+    """Return how long ago an entry was pushed, by its id: Redis's own clock has made it."""
+    if entry_id is None:
+        return 0.0
+    return max(0.0, (now_ms - int(entry_id.partition(b"-")[0])) / 1000)
