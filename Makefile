@@ -50,7 +50,7 @@ format: $(STAMP) ## Rewrite the sources: formatting and the fixes ruff calls saf
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## Measure ingest against plain COPY, an ORM and one arq job per event
+bench: $(STAMP) ## Measure ingest against plain COPY, an ORM and one arq job per event; and the spool
 	@$(BIN)/python benchmarks/ingest.py $(ARGS)
 
 clean: ## Remove the environment, caches and built packages (./var, the data, stays)
