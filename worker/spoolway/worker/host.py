@@ -28,6 +28,7 @@ log = logging.getLogger("spoolway.worker")
 
 QUEUE: Final = "spoolway:jobs"
 HEALTH_KEY: Final = "spoolway:jobs:health"
+_CLOSING_SECONDS: Final = 1.0
 
 
 async def host_jobs(redis_url: str, ctx: dict[str, Any]) -> None:
@@ -65,9 +66,11 @@ async def _run_arq(redis_url: str, ctx: dict[str, Any]) -> None:
     try:
         await worker.async_run()
     finally:
-        # Its jobs were cancelled, and Redis may be what failed: it closes as well as it can.
+        # Its jobs were cancelled, and Redis may be what failed: it closes as well as it can. A
+        # command that was cut off can leave its connection waiting for a reply that never comes.
         with contextlib.suppress(*REDIS_AWAY, asyncio.CancelledError):
-            await worker.close()
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await worker.close()
 
 
 def jobs_pool(redis_url: str) -> ArqRedis:

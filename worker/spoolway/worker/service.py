@@ -31,9 +31,11 @@ from spoolway.worker.stream import Stream
 
 log = logging.getLogger("spoolway.worker")
 
-DRAIN_SECONDS: Final = 8.0
+DRAIN_SECONDS: Final = 7.0
 """How long a stopping worker waits for the batches it is writing. Container and systemd grace
 periods are above it: 10 s are promised."""
+_ENDING_SECONDS: Final = 1.5
+"""How long it then waits for what was cancelled."""
 _STATUS_EVERY: Final = 2.0
 
 
@@ -162,7 +164,9 @@ class Service:
                 log.warning("batches in flight after %.0f s are left pending", DRAIN_SECONDS)
             for task in (draining, *beside):
                 task.cancel()
-            await asyncio.gather(draining, *beside, return_exceptions=True)
+            _, stuck = await asyncio.wait([draining, *beside], timeout=_ENDING_SECONDS)
+            for task in stuck:
+                log.warning("%s does not end, and is left behind", task.get_name())
 
 
 def _spare_the_collector() -> None:

@@ -2,6 +2,21 @@
 
 import signal
 import sys
+from importlib import import_module
+from itertools import chain
+from typing import Final
+
+_MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "db": ("db",),
+    "dead": ("dead", "dead_back"),
+    "health": ("health",),
+    "replay": ("replay",),
+    "spool": ("spool",),
+    "status": ("status",),
+    "up": ("up",),
+    "worker": ("worker",),
+}
+"""The modules of each command."""
 
 
 def main() -> None:
@@ -12,17 +27,10 @@ def main() -> None:
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        from spoolway.worker.cli import (  # noqa: F401 - each adds itself
-            db,
-            dead,
-            dead_back,
-            health,
-            replay,
-            spool,
-            status,
-            up,
-            worker,
-        )
+        # Only what is asked for: `health` runs every few seconds, and needs no Alembic.
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        for module in _MODULES.get(command) or chain.from_iterable(_MODULES.values()):
+            import_module(f"spoolway.worker.cli.{module}")  # which adds itself to the app
         from spoolway.worker.cli.app import app
     except ModuleNotFoundError as error:
         # pip install spoolway is the proxy's side: it has the command, not what it needs.
