@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "benchmarks/ingest.py"]
 
 
+@pytest.mark.chaos
 def test_a_quick_run_measures_every_contestant(private_folder: Path) -> None:
     """--quick starts the real servers and workers, checks all rows, and writes every figure."""
     path = private_folder / "result.json"

@@ -412,6 +412,7 @@ def test_an_installed_wheel_migrates_without_its_repository(
         assert (done.stdout, done.stderr) == ("no differences\n", "")
 
 
+@pytest.mark.chaos
 def test_a_drafted_revision_brings_the_database_to_the_tables(
     process: Run, main: Run, installed: tuple[str, ...], newest_postgres_url: str, tmp_path: Path
 ) -> None:

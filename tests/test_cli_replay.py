@@ -475,6 +475,7 @@ def test_two_replays_at_once_share_the_work(database: str, folder: Path) -> None
     assert sorted(map(str, ids(database))) == ids_of(lines)
 
 
+@pytest.mark.chaos
 def test_beside_a_worker_and_a_live_writer(
     newest_postgres_url: str, valkey: ValkeyServer, folder: Path
 ) -> None:
@@ -580,6 +581,7 @@ def test_a_kill_loses_nothing(folder: Path, sqlite: str) -> None:
     assert sorted(map(str, ids(sqlite))) == ids_of(lines)
 
 
+@pytest.mark.chaos
 def test_a_second_signal_cuts_it_off(folder: Path, private_postgres: PostgresServer) -> None:
     """A database that hangs is not waited for: exit 130 at once, nothing is removed."""
     database = private_postgres.create_database("logs")

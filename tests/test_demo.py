@@ -369,7 +369,14 @@ def test_a_second_demo_in_the_same_folder_is_told_so(tmp_path: Path) -> None:
         assert first.ended() == 0, first.printed
 
 
-@pytest.mark.parametrize("name", ["spoolway", "proxy", "upstream"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "spoolway",
+        pytest.param("proxy", marks=pytest.mark.chaos),
+        pytest.param("upstream", marks=pytest.mark.chaos),
+    ],
+)
 def test_a_process_that_dies_is_named_and_nothing_is_left(tmp_path: Path, name: str) -> None:
     """The demo ends with 1, says which process it was and where its log is."""
     with _demo(tmp_path, terminal=True) as demo:

@@ -152,6 +152,7 @@ def test_entries_of_a_worker_that_went_away_are_claimed(
     assert count(database) == 100
 
 
+@pytest.mark.chaos
 def test_sigterm_under_load_is_clean(database: str, valkey: ValkeyServer, folder: Path) -> None:
     """SIGTERM in the middle of the work: exit 0 within 10 s, and what was committed was acked."""
     lines = [request_line(body={"n": n}) for n in range(30_000)]
@@ -195,6 +196,7 @@ def test_undecodable_input_becomes_dead_letters_and_the_rest_goes_on(
     assert any("9b2e7d1c-8f0a-4c3e-9d55-0a1b2c3d4e5f" in letter for letter in letters)
 
 
+@pytest.mark.chaos
 def test_two_workers_share_one_stream(database: str, valkey: ValkeyServer, folder: Path) -> None:
     """Workers on one folder get names of their own, and no event is written twice."""
     workers = [WorkerProcess(database, valkey.url, folder) for _ in range(2)]

@@ -124,6 +124,7 @@ def test_live_events_do_not_wait_for_a_large_spool(
     assert count(newest_postgres_url) == 42_000
 
 
+@pytest.mark.chaos
 def test_a_worker_that_stops_in_the_middle_of_a_replay_loses_and_doubles_nothing(
     database: str, valkey: ValkeyServer, folder: Path
 ) -> None:
@@ -171,7 +172,7 @@ def test_what_another_language_sent_is_spooled_as_json(
     assert body == {"n": None, "s": "\ufffd"}
 
 
-@pytest.mark.parametrize("when", ["stream", "spool"])
+@pytest.mark.parametrize("when", ["spool", pytest.param("stream", marks=pytest.mark.chaos)])
 def test_the_counts_of_a_worker_add_up(
     when: str, private_postgres: PostgresServer, valkey: ValkeyServer, folder: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_locked_table_is_an_unreachable_one_after_the_deadline(site: Site) -> No
     assert took <= DEADLINE + SLACK, f"spooled only after {took:.1f} s"
 
 
+@pytest.mark.chaos
 def test_worker_that_starts_while_the_database_hangs_spools_soon(
     proxied_site: Site, proxy: Proxy
 ) -> None:
@@ -130,6 +131,7 @@ def test_worker_that_starts_while_the_database_hangs_spools_soon(
     assert took <= 1 + DEADLINE + 2 * SLACK, f"spooled only after {took:.1f} s"
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("fault", ["stalled", "slow"])
 def test_network_that_swallows_or_delays_is_sat_out(
     fault: str, proxied_site: Site, proxy: Proxy

@@ -288,8 +288,8 @@ def test_whatever_breaks_in_whatever_order_every_event_ends_up_once(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=4,
-            stateful_step_count=12,
+            max_examples=2,
+            stateful_step_count=10,
             phases=[Phase.generate],
             suppress_health_check=HEALTH,
         ),

@@ -105,6 +105,7 @@ def test_replay_by_hand_brings_back_what_the_worker_leaves(
     site.proven(fired=True)
 
 
+@pytest.mark.chaos
 def test_replay_to_the_stream_hands_the_events_to_the_workers(site: Site) -> None:
     """`--to stream`: back through Redis, one row each, also when it is killed in the middle."""
     spool(site, 2_000, segments=8)

@@ -164,6 +164,7 @@ def test_database_that_refused_everything_is_tried_again_by_itself(either_site: 
     site.proven(fired=True)
 
 
+@pytest.mark.chaos
 def test_spool_that_the_database_refuses_stays(proxied_site: Site, proxy: Proxy) -> None:
     """100 % on the way back: the segment stays, no dead letter; with the cause fixed it lands."""
     site = proxied_site
@@ -184,6 +185,7 @@ def test_spool_that_the_database_refuses_stays(proxied_site: Site, proxy: Proxy)
     site.proven(fired=True)
 
 
+@pytest.mark.chaos
 def test_same_id_with_other_content_is_a_dead_letter_beside_the_first(site: Site) -> None:
     """The first one stays, the second is kept as it came, and nothing else happens."""
     worker = site.worker().started()

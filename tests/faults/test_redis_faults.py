@@ -70,7 +70,14 @@ def test_killed_redis_is_drained_within_5_s_of_its_return(
     site.proven(fired=outages(worker) == 2)
 
 
-@pytest.mark.parametrize("accident", ["FLUSHALL", "XGROUP DESTROY", "DEL"])
+@pytest.mark.parametrize(
+    "accident",
+    [
+        "FLUSHALL",
+        pytest.param("XGROUP DESTROY", marks=pytest.mark.chaos),
+        pytest.param("DEL", marks=pytest.mark.chaos),
+    ],
+)
 def test_emptied_redis_is_read_again_within_5_s(accident: str, site: Site) -> None:
     """The stream or its group goes while work is in flight: recreated, counted, and read on."""
     worker = site.worker(SPOOLWAY_BATCH_EVENTS="100").started()
@@ -90,6 +97,7 @@ def test_emptied_redis_is_read_again_within_5_s(accident: str, site: Site) -> No
     site.proven(fired=eventually(lambda: total(worker, "groups_recreated") == 1))
 
 
+@pytest.mark.chaos
 def test_group_deleted_with_entries_in_flight_doubles_nothing(
     proxied_site: Site, proxy: Proxy
 ) -> None:

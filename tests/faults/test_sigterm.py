@@ -47,6 +47,7 @@ def test_worker_is_terminated_at_any_of_many_moments(seed: int, either_site: Sit
     terminate_again_and_again(either_site, 20, seed=10 + seed)
 
 
+@pytest.mark.chaos
 def test_worker_that_replays_into_a_database_that_hangs_ends_in_order(
     proxied_site: Site, proxy: Proxy
 ) -> None:

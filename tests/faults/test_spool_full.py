@@ -53,6 +53,7 @@ def test_full_spool_leaves_events_in_redis_until_the_database_is_back(
     assert worker.terminate() == 0
 
 
+@pytest.mark.chaos
 def test_worker_with_a_full_spool_stops_in_order(proxied_site: Site, proxy: Proxy) -> None:
     """SIGTERM while it can put events nowhere: exit 0 within 10 s, and they are in Redis."""
     site = proxied_site
@@ -116,6 +117,7 @@ def test_full_disk_leaves_events_in_redis_until_there_is_room(
     assert worker.terminate() == 0
 
 
+@pytest.mark.chaos
 def test_full_disk_under_a_database_that_works_stops_nothing(
     sites: Callable[..., Site],
     newest_postgres_logs: str,
@@ -136,6 +138,7 @@ def test_full_disk_under_a_database_that_works_stops_nothing(
     assert worker.terminate() == 0
 
 
+@pytest.mark.chaos
 def test_full_disk_keeps_dead_letters_pending_until_there_is_room(
     sites: Callable[..., Site],
     newest_postgres_logs: str,

@@ -89,6 +89,7 @@ def kill_at_random_moments(site: Site, moments: int, seed: int) -> None:
     assert moments < 5 or left != (0, 0), "no kill left anything to do"
 
 
+@pytest.mark.chaos
 def test_worker_killed_at_random_moments_leaves_every_event_once(site: Site) -> None:
     """SIGKILL anywhere, again and again."""
     kill_at_random_moments(site, 3, seed=1)
@@ -147,7 +148,7 @@ def kill_while_spooling(site: Site, proxy: Proxy, step: str, nth: int) -> None:
     site.proven(fired=crashing.exit_code == -9, dead=dead)
 
 
-@pytest.mark.parametrize("step", SPOOLING_STEPS)
+@pytest.mark.parametrize("step", SPOOLING_STEPS[-1:])
 def test_worker_killed_while_it_spools_leaves_every_event_once(
     step: str, proxied_site: Site, proxy: Proxy
 ) -> None:
@@ -183,7 +184,7 @@ def kill_while_replaying(site: Site, proxy: Proxy, step: str, nth: int) -> None:
     site.proven(fired=crashing.exit_code == -9, dead=[key_and_hash(poison)[0]])
 
 
-@pytest.mark.parametrize("step", REPLAYING_STEPS[1:4:2])
+@pytest.mark.parametrize("step", REPLAYING_STEPS[1:2])
 def test_worker_killed_while_it_replays_leaves_every_event_once(
     step: str, proxied_site: Site, proxy: Proxy
 ) -> None:

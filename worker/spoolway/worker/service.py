@@ -164,9 +164,10 @@ class Service:
                 log.warning("batches in flight after %.0f s are left pending", DRAIN_SECONDS)
             for task in (draining, *beside):
                 task.cancel()
-            _, stuck = await asyncio.wait([draining, *beside], timeout=_ENDING_SECONDS)
+            ended, stuck = await asyncio.wait([draining, *beside], timeout=_ENDING_SECONDS)
             for task in stuck:
                 log.warning("%s does not end, and is left behind", task.get_name())
+            await asyncio.gather(*ended, return_exceptions=True)  # told by the first one
 
 
 def _spare_the_collector() -> None:
