@@ -354,6 +354,7 @@ def test_on_a_terminal_the_demo_shows_rows_until_ctrl_c(tmp_path: Path) -> None:
     assert private.encode() not in b"".join(p.read_bytes() for p in demo.var.glob("spoolway.db*"))
 
 
+@pytest.mark.chaos
 def test_a_second_demo_in_the_same_folder_is_told_so(tmp_path: Path) -> None:
     """It says in one line who runs there, and leaves the first one alone."""
     with _demo(tmp_path) as first:

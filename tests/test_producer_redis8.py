@@ -24,7 +24,7 @@ TESTS = [
     "tests/test_producer_spool.py::test_redis_refuses_and_takes_again",
 ]
 SELECTION = (
-    "failures or on_the_stream or contract or first_event or idle or close or end_of_the_process or"
+    "failures or on_the_stream or contract or first_event or end_of_the_process or"
     " without_redis or unix_socket or tls or cannot_work or comes_back_later or takes_again"
 )
 

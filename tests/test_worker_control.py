@@ -21,9 +21,11 @@ from tests.workers import (
     ending,
     push,
     request_line,
+    sqlite_in_chaos,
 )
 
 
+@sqlite_in_chaos
 def test_arq_command_starts_the_same_worker(
     database: str, private_valkey: ValkeyServer, folder: Path
 ) -> None:

@@ -19,6 +19,7 @@ from tests.workers import (
     push,
     request_line,
     rows,
+    sqlite_in_chaos,
     waiting,
 )
 
@@ -88,6 +89,7 @@ def test_smallest_legal_producer_is_one_xadd(
     assert ids(database) == [event_id]
 
 
+@sqlite_in_chaos
 def test_worker_killed_in_the_middle_of_50_000_events_leaves_exactly_50_000_rows(
     database: str, valkey: ValkeyServer, folder: Path
 ) -> None:
@@ -133,6 +135,7 @@ def test_successor_on_the_same_folder_takes_over_what_was_pending_at_once(
     assert count(database) == 400
 
 
+@sqlite_in_chaos
 def test_entries_of_a_worker_that_went_away_are_claimed(
     database: str, valkey: ValkeyServer, folder: Path
 ) -> None:
@@ -172,6 +175,7 @@ def test_sigterm_under_load_is_clean(database: str, valkey: ValkeyServer, folder
     assert set(ids(database)) == ids_of(lines)
 
 
+@sqlite_in_chaos
 def test_undecodable_input_becomes_dead_letters_and_the_rest_goes_on(
     database: str, valkey: ValkeyServer, folder: Path
 ) -> None:

@@ -20,6 +20,7 @@ from tests.workers import (
     request_line,
     rows,
     spooled,
+    sqlite_in_chaos,
 )
 
 
@@ -37,6 +38,7 @@ def dead(folder: Path) -> list[dict[str, object]]:
     return [orjson.loads(line) for file in files for line in file.read_bytes().splitlines()]
 
 
+@sqlite_in_chaos
 def test_a_worker_replays_the_spool_it_finds(
     database: str, valkey: ValkeyServer, folder: Path
 ) -> None:
@@ -75,6 +77,7 @@ def test_an_open_segment_of_a_killed_writer_is_replayed_and_its_torn_tail_is_cut
     assert dead(folder) == []
 
 
+@sqlite_in_chaos
 def test_what_cannot_come_back_is_a_dead_letter_and_the_rest_comes_back(
     database: str, valkey: ValkeyServer, folder: Path
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import pytest
 import redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -21,6 +22,12 @@ from spoolway.worker.config import database_url
 from tests.servers import ValkeyServer, eventually
 
 BIN = Path(sys.executable).parent
+sqlite_in_chaos = pytest.mark.parametrize(
+    "database",
+    ["postgresql", pytest.param("sqlite", marks=pytest.mark.chaos)],
+    indirect=True,
+)
+"""For what goes the same way on both: `make test` has time for one of them."""
 GROUP = "spoolway"
 
 
