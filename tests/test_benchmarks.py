@@ -52,6 +52,7 @@ def test_a_quick_run_measures_every_contestant(private_folder: Path) -> None:
     assert list(private_folder.iterdir()) == [path]
 
 
+@pytest.mark.chaos
 def test_a_run_that_is_ended_leaves_nothing_behind(private_folder: Path) -> None:
     """SIGTERM in the middle of a measurement stops servers and workers, and removes the folder."""
     log = private_folder / "log"

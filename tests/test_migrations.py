@@ -200,6 +200,7 @@ async def _start(url: URL, log: Path) -> asyncio.subprocess.Process:
 
 # The lock is the same in every version; eight processes are work.
 @pytest.mark.parametrize("url", ["sqlite", list(postgres_binaries())[-1]], indirect=True)
+@pytest.mark.chaos
 async def test_eight_processes_at_once_migrate_exactly_once(url: URL, tmp_path: Path) -> None:
     """All eight find an empty database and wait for the lock; one of them migrates, none fails."""
     if _is_sqlite(url):

@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from arq.jobs import Job
 
 from spoolway.schema import DEFAULT_STREAM
@@ -114,6 +115,7 @@ def health_of(folder: Path) -> int:
     return subprocess.run(command, capture_output=True, check=False).returncode
 
 
+@pytest.mark.chaos
 def test_wedged_worker_is_unhealthy(
     newest_postgres_url: str, valkey: ValkeyServer, folder: Path
 ) -> None:

@@ -98,7 +98,7 @@ def test_entries_in_flight_are_not_claimed_by_another_worker(
 ) -> None:
     """A worker that waits for its database keeps touching what it holds: it is not abandoned."""
     database = newest_postgres_url
-    holder = WorkerProcess(database, valkey.url, tmp_path / "holder")
+    holder = WorkerProcess(database, valkey.url, tmp_path / "holder", SPOOLWAY_SPOOL_MAX_BYTES="0")
     with ending(holder):
         holder.started()
         with locked(database):

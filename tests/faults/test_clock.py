@@ -38,6 +38,7 @@ def test_producer_whose_clock_is_a_day_off_is_stored_once(off: timedelta, site: 
 
 
 @pytest.mark.parametrize("off", [-DAY, DAY], ids=["a day behind", "a day ahead"])
+@pytest.mark.chaos
 def test_worker_whose_clock_is_a_day_off_stores_once(
     off: timedelta, proxied_site: Site, proxy: Proxy
 ) -> None:

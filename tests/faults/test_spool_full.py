@@ -86,6 +86,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+@pytest.mark.chaos
 def test_full_disk_leaves_events_in_redis_until_there_is_room(
     sites: Callable[..., Site],
     newest_postgres_logs: str,
