@@ -71,6 +71,7 @@ def test_database_that_was_away_for_1440_minutes_gets_everything_back(
 
 
 @pytest.mark.parametrize("first", ["database", pytest.param("redis", marks=pytest.mark.chaos)])
+@pytest.mark.chaos
 def test_database_and_redis_that_were_both_away_lose_nothing(
     first: str,
     sites: Callable[..., Site],
