@@ -27,6 +27,12 @@ def send_a_minute(site: Site, moment: datetime, count: int) -> None:
     )
 
 
+def bytes_of_keys(server: ValkeyServer) -> int:
+    """Sum up what the keys take in Redis's memory; not its buffers, which come and go."""
+    with server.client() as client:
+        return sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter())
+
+
 def database_away_for_a_day(site: Site, server: PostgresServer, minutes: int) -> None:
     """Stop the database, send a day's events, and look at what that costs."""
     began = datetime.now(UTC) - DAY
@@ -42,13 +48,12 @@ def database_away_for_a_day(site: Site, server: PostgresServer, minutes: int) ->
         send_a_minute(site, began + minute * DAY / minutes, 100)
         drained(site.valkey, worker)
         memory.append(psutil.Process(worker.pid).memory_info().rss)
-        with site.valkey.client() as client:
-            used.append(client.info("memory")["used_memory"])
+        used.append(bytes_of_keys(site.valkey))
     eventually(lambda: total(worker, "inserted") == 100)
     assert spooled(site.folder) == 100 * minutes
     warm = minutes // 4
     assert max(memory[warm:]) <= 1.1 * memory[warm], f"the worker grew: {memory[::warm]}"
-    assert max(used[warm:]) <= 1.1 * used[warm] + 100_000, f"Redis grew: {used[::warm]}"
+    assert max(used) <= 100_000, f"Redis grew: {used[::warm]}"
     server.start()
     eventually(lambda: spooled(site.folder) == 0, timeout=100, every=0.1, what="an empty spool")
     site.proven(fired=eventually(lambda: total(worker, "replay_inserted") == 100 * minutes))
@@ -70,8 +75,8 @@ def test_database_that_was_away_for_1440_minutes_gets_everything_back(
     database_away_for_a_day(breakable_site, private_postgres, minutes=1_440)
 
 
-@pytest.mark.parametrize("first", ["database", pytest.param("redis", marks=pytest.mark.chaos)])
 @pytest.mark.chaos
+@pytest.mark.parametrize("first", ["database", "redis"])
 def test_database_and_redis_that_were_both_away_lose_nothing(
     first: str,
     sites: Callable[..., Site],
@@ -89,9 +94,14 @@ def test_database_and_redis_that_were_both_away_lose_nothing(
         site.send_requests(500)
         drained(site.valkey, worker)
         assert spooled(site.folder) == 500
-        site.send_requests(3_000)
+        site.send_requests(1_500)
+        # What is sent while the worker stands still is on the stream when Redis dies.
+        process = psutil.Process(worker.pid)
+        process.suspend()
+        site.send_requests(1_500)
+        left = waiting(site.valkey)
         site.valkey.kill()
-        left = 4_500 - spooled(site.folder) - 1_000
+        process.resume()
         eventually(lambda: "goes on when it answers" in worker.output(), timeout=15)
         for server in (
             (private_postgres, site.valkey)
@@ -103,7 +113,7 @@ def test_database_and_redis_that_were_both_away_lose_nothing(
                 eventually(lambda: waiting(site.valkey) == 0, timeout=20, what="an empty stream")
             else:
                 eventually(lambda: total(worker, "replayed"), timeout=20, what="a replay")
-        site.proven(fired=left > 0)
+        site.proven(fired=left)
         assert worker.terminate() == 0
 
 
