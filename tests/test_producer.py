@@ -181,7 +181,7 @@ def test_no_secret_of_a_header_reaches_redis(valkey: ValkeyServer) -> None:
         (request(id=uuid4()), "is not a UUIDv7"),
         (request(id="5\n6"), "is not a UUIDv7"),
         (request(id=5), "is not a UUIDv7"),
-        ({"model_name": "m"}, 'field "type" must be "request" or "error", got None'),
+        ({"model_name": "m"}, 'field "type" must be "request" or "error", got nothing'),
         ({"type": "span"}, "got 'span'"),
         ({"type": ["request"]}, 'field "type" must be'),
         ("no mapping", "an event is a mapping"),

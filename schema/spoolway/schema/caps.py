@@ -1,7 +1,7 @@
 """Caps: a value that is too large keeps its size, its SHA-256 and its beginning."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -20,30 +20,58 @@ class Caps:
     """How much of one event is kept, in bytes of its JSON."""
 
     column_bytes: int = 1 * MIB
+    """Of each column that has no cap of its own."""
     event_bytes: int = 4 * MIB
+    body_bytes: int | None = None
+    """By default, `column_bytes`."""
+    response_bytes: int | None = None
+    """By default, `column_bytes`."""
+    stream_bytes: int | None = None
+    """Of `stream_chunks`, which each stream in progress holds in memory. By default, a quarter of
+    `column_bytes`, and 1 KiB at least."""
+    own: dict[str, int] = field(init=False, repr=False, compare=False)
+    """The columns that have a cap of their own, with their caps."""
+    least: int = field(init=False, repr=False, compare=False)
+    """The smallest cap of all: what is not larger needs no closer look."""
 
     def __post_init__(self) -> None:
-        if not KIB <= self.column_bytes <= self.event_bytes:
-            raise ValueError(
-                f"caps: 1024 <= column_bytes <= event_bytes, got {self.column_bytes} and "
-                f"{self.event_bytes}"
-            )
+        own = {
+            "body": self.column_bytes if self.body_bytes is None else self.body_bytes,
+            "response": self.column_bytes if self.response_bytes is None else self.response_bytes,
+            "stream_chunks": max(self.column_bytes // 4, KIB)
+            if self.stream_bytes is None
+            else self.stream_bytes,
+        }
+        object.__setattr__(self, "own", own)
+        object.__setattr__(self, "least", min(self.column_bytes, *own.values()))
+        for name, limit in {"column_bytes": self.column_bytes, **own}.items():
+            if not KIB <= limit <= self.event_bytes:
+                raise ValueError(
+                    f"caps: 1024 <= {name} <= event_bytes, got {limit} and {self.event_bytes}"
+                )
         if self.event_bytes > 16 * MIB:
             raise ValueError(
                 f"caps: event_bytes is at most {16 * MIB}: a worker refuses larger frames"
             )
 
+    def of(self, column: str) -> int:
+        """Return the most bytes of this column."""
+        return self.own.get(column, self.column_bytes)
+
 
 def capped_json(json: bytes) -> bytes:
     """Return the marker that stands for a JSON value that was too large or too deep."""
-    return orjson.dumps(
-        {
-            "_truncated": True,
-            "bytes": len(json),
-            "sha256": hashlib.sha256(json).hexdigest(),
-            "preview": json[:_PREVIEW].decode(errors="ignore"),
-        }
-    )
+    return orjson.dumps(marker(len(json), hashlib.sha256(json).hexdigest(), json))
+
+
+def marker(size: int, sha256: str, beginning: bytes) -> dict[str, object]:
+    """Return what stands for a value of so many bytes that was too large to be kept."""
+    return {
+        "_truncated": True,
+        "bytes": size,
+        "sha256": sha256,
+        "preview": beginning[:_PREVIEW].decode(errors="ignore"),
+    }
 
 
 def capped_text(text: str, limit: int) -> str:

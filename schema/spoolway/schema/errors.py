@@ -16,6 +16,11 @@ def shown(value: object) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:80])
 
 
+def got(value: object) -> str:
+    """Return what an error message says of a field that should hold something else."""
+    return "nothing" if value is None else shown(value)
+
+
 class BadInput(ValueError):
     """It will not become a row as it is: keep its raw bytes as a dead letter, with this reason."""
 
@@ -28,9 +33,13 @@ class NotUuid7(BadInput):
     reason = "not-uuid7"
 
     def __init__(self, value: object) -> None:
+        what = 'field "id" is missing or null, which' if value is None else f"id {shown(value)}"
+        version = value.version if isinstance(value, UUID) else None
         super().__init__(
-            f"id {shown(value)} is not a UUIDv7: mint it with a UUIDv7 generator "
-            "(spoolway.schema.new_id, Python 3.14's uuid.uuid7, npm's uuid v7)"
+            f"{what} is not a UUIDv7: mint it with a UUIDv7 generator (npm's uuid v7, Go's "
+            "uuid.NewV7, Python 3.14's uuid.uuid7, spoolway.schema.new_id), such as "
+            "0199d1a2-7c3e-7b1a-9f52-3d1c5b7a9e04"
+            + (f"; it is a UUIDv{version}" if version else "")
         )
 
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import zstandard
 
 from spoolway.schema.caps import MIB
-from spoolway.schema.errors import BadFrame, Oversize, shown
+from spoolway.schema.errors import BadFrame, Oversize, got
 
 VERSION: Final = b"1"
 MAX_FRAME_BYTES: Final = 32 * MIB
@@ -47,15 +47,19 @@ def decode_frame(fields: Mapping[bytes, bytes]) -> list[bytes]:
         Oversize: the same, because it holds more than a frame may.
     """
     if fields.get(b"v") != VERSION:
-        raise BadFrame(f'field "v" must be 1, got {_shown(fields.get(b"v"))}')
+        raise _fault(fields, b"v", f'field "v" must be 1, got {_got(fields, b"v")}')
     data = fields.get(b"data")
     if not data:
-        raise BadFrame('field "data" is missing or empty: it holds the JSON lines')
+        raise _fault(fields, b"data", 'field "data" is missing or empty: it holds the JSON lines')
     codec = fields.get(b"codec")
     if codec == b"zstd":
         data = _unpacked(data)
     elif codec != b"json":
-        raise BadFrame(f'field "codec" must be json or zstd, got {_shown(codec)}')
+        raise _fault(
+            fields, b"codec", f'field "codec" must be json or zstd, got {_got(fields, b"codec")}'
+        )
+    elif data.startswith(zstandard.FRAME_HEADER):
+        raise BadFrame('field "codec" is json, and "data" is packed with zstd: set "codec" to zstd')
     if len(data) > MAX_FRAME_BYTES:
         raise Oversize(f"{len(data)} bytes of JSON lines; a frame has at most {MAX_FRAME_BYTES}")
     data = data.removesuffix(b"\n")
@@ -63,9 +67,11 @@ def decode_frame(fields: Mapping[bytes, bytes]) -> list[bytes]:
     if events > MAX_FRAME_EVENTS:
         raise Oversize(f"{events} events; a frame has at most {MAX_FRAME_EVENTS}")
     if fields.get(b"n") != b"%d" % events:
-        raise BadFrame(
-            f'field "n" must be the number of events: it is {_shown(fields.get(b"n"))}, '
-            f'and "data" has {events} lines'
+        raise _fault(
+            fields,
+            b"n",
+            f'field "n" must be the number of events: it is {_got(fields, b"n")}, and "data" has '
+            f"{events} lines; an event is one line, without a line end in it",
         )
     return data.split(b"\n")
 
@@ -82,7 +88,13 @@ def _unpacked(data: bytes) -> bytes:
     except zstandard.ZstdError as error:
         if _is_bomb(data):
             raise Oversize(f"a frame has at most {MAX_FRAME_BYTES} bytes when unpacked") from error
-        raise BadFrame(f'field "data" is not one zstd frame that unpacks: {error}') from error
+        reason = str(error)
+        if not data.startswith(zstandard.FRAME_HEADER):
+            reason = (
+                f"it begins with the bytes {data[:4].hex(' ')}, not with 28 b5 2f fd; push bytes, "
+                'no text and no base64, or set "codec" to json'
+            )
+        raise BadFrame(f'field "data" is not one zstd frame that unpacks: {reason}') from error
 
 
 def _is_bomb(data: bytes) -> bool:
@@ -98,5 +110,14 @@ def _is_bomb(data: bytes) -> bool:
     return False
 
 
-def _shown(value: bytes | None) -> str:
-    return "nothing" if value is None else shown(value.decode(errors="replace"))
+def _got(fields: Mapping[bytes, bytes], name: bytes) -> str:
+    value = fields.get(name)
+    return got(None if value is None else value.decode(errors="replace"))
+
+
+def _fault(fields: Mapping[bytes, bytes], name: bytes, what: str) -> BadFrame:
+    """Return the fault of a field; where there is no such field, with those that there are."""
+    if name in fields:
+        return BadFrame(what)
+    others = b", ".join(other[:40] for other in list(fields)[:8])
+    return BadFrame(f"{what}; the fields of this entry: {got(others.decode(errors='replace'))}")

@@ -24,7 +24,7 @@ from spoolway.schema.jsonable import MAX_DEPTH, clean_text, parse_exact, represe
 from spoolway.schema.normalise import TooDeep, identity, normalise, normalised_line
 
 DEFAULT_CAPS: Final = Caps()
-REPAIR_CAPS: Final = Caps(column_bytes=16 * MIB, event_bytes=16 * MIB)
+REPAIR_CAPS: Final = Caps(16 * MIB, 16 * MIB, stream_bytes=16 * MIB)
 """A repair must not cut what the producer was allowed to send: the largest caps there are."""
 
 
@@ -45,9 +45,19 @@ def encode_line(fields: Mapping[str, object], caps: Caps = DEFAULT_CAPS) -> byte
     except TypeError:  # orjson.JSONEncodeError: a lone surrogate, 65 bits, a key that is no string
         return normalised_line(fields, caps)
     # An escaped NUL, or the legal text \\u0000, which stays as it is.
-    if len(line) > caps.column_bytes or _find_nul(line):
+    if _find_nul(line) or (len(line) > caps.least and _is_too_large(fields, line, caps)):
         return normalised_line(fields, caps)
     return line
+
+
+def _is_too_large(fields: Mapping[str, object], line: bytes, caps: Caps) -> bool:
+    """Tell whether the whole line, or a column that has a smaller cap of its own, is over it."""
+    return len(line) > caps.column_bytes or any(
+        len(line) > limit
+        and fields.get(column) is not None
+        and len(orjson.dumps(fields[column], default=represent)) > limit
+        for column, limit in caps.own.items()
+    )
 
 
 _find_nul: Final = re.compile(rb"\\u0000").search  # faster than `in`, where there are many digits
@@ -106,15 +116,35 @@ def repair_line(line: bytes, caps: Caps = REPAIR_CAPS) -> Event:
     try:
         members = parse_exact(text)
     except (ValueError, RecursionError) as error:
-        raise BadEvent(f"not JSON: {error}, in {shown(text)}") from error
+        raise BadEvent(_not_json(error, text)) from error
     if not isinstance(members, dict):
-        raise BadEvent(f"not a JSON object: {shown(text)}")
+        raise BadEvent(
+            f"not a JSON object but {_JSON_NAMES.get(type(members), 'a number')}: {shown(text)}; "
+            f"{_EXPECTED}"
+        )
     if deep:
         members = {
             name: deep.get(value, value) if isinstance(value, str) else value
             for name, value in members.items()
         }
     return normalise(members, caps)
+
+
+_EXPECTED: Final = 'each line is one event, such as {"type":"request","id":"<a UUIDv7>"}'
+_JSON_NAMES: Final[dict[type, str]] = {
+    list: "an array",
+    str: "a string",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _not_json(error: Exception, text: str) -> str:
+    """Say what a line is that cannot be parsed, and where that begins."""
+    if not text.strip():
+        return f"an empty line: {_EXPECTED}"
+    at = getattr(error, "pos", 0)  # a RecursionError has none
+    return f"not JSON: {error}, near {shown(text[max(at - 28, 0) : at + 28])}; {_EXPECTED}"
 
 
 _ESCAPED: Final = re.compile(r"\\.", re.DOTALL)

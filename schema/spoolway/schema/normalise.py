@@ -18,7 +18,7 @@ import orjson
 
 from spoolway.schema.caps import KIB, NAME_BYTES, NAMES, Caps, capped_json, capped_text
 from spoolway.schema.columns import COLUMNS, UNFIT, fit
-from spoolway.schema.errors import BadEvent, NotUuid7, shown
+from spoolway.schema.errors import BadEvent, NotUuid7, got
 from spoolway.schema.events import EVENT_TYPES, OVERFLOW_COLUMN, Event, encode_event
 from spoolway.schema.ids import is_uuid7
 from spoolway.schema.jsonable import MAX_DEPTH, encode_any, free_name, key_text, represent
@@ -43,11 +43,11 @@ def identity(fields: Mapping[Any, object]) -> tuple[str, UUID]:
     if isinstance(event_type, Enum):
         event_type = event_type.value
     if not isinstance(event_type, str) or event_type not in EVENT_TYPES:
-        raise BadEvent(f'field "type" must be "request" or "error", got {shown(event_type)}')
+        raise BadEvent(f'field "type" must be "request" or "error", got {got(event_type)}')
     if type(event_id) is not UUID:
         event_id = fit("id", event_id)
     if not isinstance(event_id, UUID) or not is_uuid7(event_id):
-        raise NotUuid7(fields.get("id"))
+        raise NotUuid7(event_id if isinstance(event_id, UUID) else fields.get("id"))
     return event_type, event_id
 
 
@@ -108,7 +108,7 @@ class _Draft:
         encoded = encode_any(value)
         if encoded.altered:
             _note(self._altered, name)
-        if encoded.depth > MAX_DEPTH or len(encoded.json) > self._caps.column_bytes:
+        if encoded.depth > MAX_DEPTH or len(encoded.json) > self._caps.of(name):
             _note(self._capped, name)
             return capped_json(encoded.json)
         return encoded.json

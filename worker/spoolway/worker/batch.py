@@ -125,7 +125,8 @@ def _outside(event_id: UUID, ms: int, oldest: int, newest: int) -> OutsideWindow
     moment, first, last = (f"{from_ms(edge):%Y-%m-%d %H:%M:%S}" for edge in (ms, oldest, newest))
     return OutsideWindow(
         f"id {event_id} is of {moment} UTC; ids from {first} to {last} are taken: check the "
-        "producer's clock, or widen SPOOLWAY_ID_PAST_DAYS and SPOOLWAY_ID_FUTURE_DAYS"
+        "producer's clock, and that the id begins with Unix milliseconds (48 bits), or widen "
+        "SPOOLWAY_ID_PAST_DAYS and SPOOLWAY_ID_FUTURE_DAYS"
     )
 
 
