@@ -66,6 +66,53 @@ def test_a_column_is_capped_above_its_cap_only(size: int) -> None:
         assert notes(event) == ([], ["body"])
 
 
+OWN = Caps(
+    column_bytes=8 * KIB,
+    event_bytes=64 * KIB,
+    body_bytes=2 * KIB,
+    response_bytes=16 * KIB,
+    stream_bytes=4 * KIB,
+)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize(
+    ("column", "cap"),
+    [
+        ("body", OWN.body_bytes),
+        ("response", OWN.response_bytes),
+        ("stream_chunks", OWN.stream_bytes),
+        ("route", OWN.column_bytes),
+    ],
+)
+def test_body_response_and_stream_have_caps_of_their_own(column: str, cap: int, size: int) -> None:
+    """Smaller or larger than the other columns', and no other column pays for it."""
+    value = "x" * (cap - 2 + size)
+    event = decode_line(encode_line(request(**{column: value}, extra={"a": 1}), OWN))
+    found = contents(event)
+    assert found["extra"] == {"a": 1}
+    if size:
+        assert found[column]["bytes"] == cap + 1
+        assert notes(event) == ([], [column])
+    else:
+        assert (found[column], notes(event)) == (value, ([], []))
+
+
+def test_a_streams_cap_is_a_quarter_unless_given() -> None:
+    """Every stream in progress holds as much in memory; bodies go by the columns' cap."""
+    caps = Caps(column_bytes=40 * KIB)
+    assert caps.own == {"body": 40 * KIB, "response": 40 * KIB, "stream_chunks": 10 * KIB}
+    assert Caps(column_bytes=KIB).of("stream_chunks") == KIB
+
+
+@pytest.mark.parametrize("name", ["body_bytes", "response_bytes", "stream_bytes"])
+@pytest.mark.parametrize("value", [0, 1023, 5 * MIB])
+def test_own_caps_that_make_no_sense_are_refused(name: str, value: int) -> None:
+    """The message names the cap."""
+    with pytest.raises(ValueError, match=f"caps: 1024 <= {name} <= event_bytes"):
+        Caps(**{name: value})
+
+
 @pytest.mark.parametrize("size", [0, 1])
 def test_a_text_column_is_capped_above_its_cap_only(size: int) -> None:
     """In bytes of UTF-8."""

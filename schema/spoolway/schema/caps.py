@@ -44,7 +44,8 @@ class Caps:
         }
         object.__setattr__(self, "own", own)
         object.__setattr__(self, "least", min(self.column_bytes, *own.values()))
-        for name, limit in {"column_bytes": self.column_bytes, **own}.items():
+        names = ("column_bytes", "body_bytes", "response_bytes", "stream_bytes")
+        for name, limit in zip(names, (self.column_bytes, *own.values()), strict=True):
             if not KIB <= limit <= self.event_bytes:
                 raise ValueError(
                     f"caps: 1024 <= {name} <= event_bytes, got {limit} and {self.event_bytes}"
