@@ -21,10 +21,17 @@ ifneq ($(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null),$(CURDIR))
 $(STAMP): FORCE
 endif
 
-.PHONY: help run test chaos lint types format bench clean FORCE
+# LiteLLM needs a redis-py that arq does not take: its proxy has an environment of its own.
+LITELLM_VENV := .venv-litellm
+LITELLM_STAMP := $(LITELLM_VENV)/.spoolway-installed
+ifneq ($(shell test -x $(LITELLM_VENV)/bin/python && cat $(LITELLM_STAMP) 2>/dev/null),$(CURDIR))
+$(LITELLM_STAMP): FORCE
+endif
+
+.PHONY: help run test litellm chaos lint types format bench bench-proxy clean FORCE
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(STAMP) ## Start everything on this machine, send real traffic, show the rows arriving
 	@$(BIN)/python -m examples.demo
@@ -32,6 +39,10 @@ run: $(STAMP) ## Start everything on this machine, send real traffic, show the r
 test: lint types ## Everything: lint, types and tests against real servers
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+
+litellm: $(STAMP) $(LITELLM_STAMP) ## The callback inside a real LiteLLM proxy
+	@echo "==> pytest, LiteLLM"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m litellm -o faulthandler_timeout=0 tests/litellm $(ARGS)
 
 chaos: $(STAMP) ## The long proofs: every fault, every moment (long)
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m chaos -o faulthandler_timeout=0 $(ARGS)
@@ -53,8 +64,11 @@ format: $(STAMP) ## Rewrite the sources: formatting and the fixes ruff calls saf
 bench: $(STAMP) ## Measure ingest against plain COPY, an ORM and one arq job per event; and the spool
 	@$(BIN)/python benchmarks/ingest.py $(ARGS)
 
+bench-proxy: $(STAMP) ## Measure what a proxy loses by being recorded, also while Redis is away
+	@$(BIN)/python benchmarks/proxy.py $(ARGS)
+
 clean: ## Remove the environment, caches and built packages (./var, the data, stays)
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LITELLM_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml requirements.txt
@@ -78,3 +92,16 @@ $(STAMP): pyproject.toml requirements.txt
 	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -r requirements.txt; \
 	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	printf '%s\n' "$(CURDIR)" > $(STAMP)
+
+$(LITELLM_STAMP): pyproject.toml requirements-litellm.txt | $(STAMP)
+	@set -eu; \
+	if [ "$$(cat $(LITELLM_STAMP) 2>/dev/null || :)" != "$(CURDIR)" ]; then \
+		echo "==> making $(LITELLM_VENV) (once, about a minute; 800 MB)"; \
+		rm -rf $(LITELLM_VENV); \
+		$(BIN)/python -m venv $(LITELLM_VENV); \
+	else \
+		echo "==> requirements changed: updating $(LITELLM_VENV)"; \
+	fi; \
+	$(LITELLM_VENV)/bin/python -m pip install -qq --no-input --disable-pip-version-check -r requirements-litellm.txt; \
+	$(LITELLM_VENV)/bin/python -m pip install -qq --no-input --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	printf '%s\n' "$(CURDIR)" > $(LITELLM_STAMP)

@@ -72,10 +72,10 @@ def _measured(servers: Servers, options: argparse.Namespace) -> Result:
     emitted: list[Emitted] = []
 
     def measure_emit() -> None:
-        if "emit" in wanted:
+        for search, title in emit.SEARCHES.items() if "emit" in wanted else ():
             servers.clean()
-            emitted.append(emit.measure(servers, large, 500 if options.quick else 5_000))
-            say(f"{large.label}  emit(): median {emitted[-1].median_us:.1f} µs")
+            emitted.append(emit.measure(servers, large, 500 if options.quick else 5_000, search))
+            say(f"{large.label}  {title}: median {emitted[-1].median_us:.1f} µs")
 
     runs = rounds(
         servers,

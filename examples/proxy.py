@@ -9,25 +9,24 @@ Answers go through as they come, streams chunk by chunk. What is there for Spool
 
 import argparse
 import asyncio
-import hmac
 import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from typing import Final
 
 import anyio
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from examples.answer import StreamedAnswer, columns_of, parsed, problem_of
 from examples.backends import Attempt, Backend, Backends, no_answer
-from spoolway.producer import REDACTED, HeaderRules, Producer, Record
+from spoolway.producer import Producer, Record, by_api_key
+from spoolway.producer.asgi import SpoolwayMiddleware
 
 STOP_S: Final = 5
 """Seconds that requests in progress are given when the proxy stops."""
@@ -35,132 +34,64 @@ NOT_FOR_CLIENT: Final = frozenset(
     b"connection content-encoding content-length date keep-alive server set-cookie "
     b"transfer-encoding".split()
 )
-RULES: Final = HeaderRules()
 
 
 class Proxy:
     """The ASGI application behind both routes."""
 
-    def __init__(self, backends: Backends, producer: Producer, key_secret: bytes) -> None:
+    def __init__(self, backends: Backends) -> None:
         self._backends = backends
-        self._producer = producer
-        self._key_secret = key_secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, and record it."""
+        """Answer one request."""
         request = Request(scope, receive)
+        # Spoolway: the middleware's record of this request, to add what only the proxy knows.
+        record: Record = request.state.spoolway
+        record.set(route={"backends": self._backends.names})
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return
         async with anyio.create_task_group() as tasks:
-            # Spoolway: leaving this block sends the record, its errors with it: as "success", as
-            # "error" after an exception, as "cancelled" when the client has hung up.
-            with self._producer.record(**self._seen(request)) as record:
-                try:
-                    body = await request.body()
-                except ClientDisconnect:
-                    record.finish("cancelled")
-                    return
-                tasks.start_soon(_cancel_on_hang_up, receive, tasks.cancel_scope)
-                record.set(**_asked(body))
-                last = await self._ask(request, body, record)
-                async with aclosing(last.answer):
-                    await _relay(last, record, send)
+            tasks.start_soon(_cancel_on_hang_up, receive, tasks.cancel_scope)
+            last = await self._ask(request, body, record)
+            async with aclosing(last.answer):
+                await _relay(last, record, send)
             tasks.cancel_scope.cancel()
 
-    def _seen(self, request: Request) -> dict[str, Any]:
-        """Spoolway: the columns that are known when a request comes in."""
-        key = request.headers.get("authorization", "").removeprefix("Bearer ")
-        hashed = hmac.digest(self._key_secret, key.encode(), "sha256").hex()[:16]
-        query = [
-            (name, REDACTED if RULES.is_secret(name) else value)
-            for name, value in parse_qsl(request.url.query, keep_blank_values=True)
-        ]
-        return {
-            "path": request.url.path,
-            "method": request.method,
-            "query": urlencode(query, safe="[]") or None,
-            "headers": request.headers,  # the producer takes the secrets out
-            "request_id": request.headers.get("x-request-id"),
-            "client_ip": request.client.host if request.client else None,
-            "api_key_id": hashed if key else None,  # tells keys apart without holding one
-            "route": {"backends": self._backends.names},
-        }
-
     async def _ask(self, request: Request, body: bytes, record: Record) -> Attempt:
-        attempts: list[dict[str, object]] = []
         async for attempt in self._backends.ask(request, body):
             # Spoolway: every attempt is kept, and one that failed is an error of this request.
-            backend, status = attempt.backend, attempt.answer.status_code
-            took = attempt.duration_ms
-            attempts.append({"backend": backend, "http_status": status, "duration_ms": took})
-            record.set(backend_attempts=attempts, provider=backend, http_status=status)
-            if not attempt.answer.is_success:
-                problem = problem_of(parsed(attempt.answer.content))
-                record.error(**problem, backend_name=backend, http_status=status)
+            answer = attempt.answer
+            record.attempt(
+                attempt.backend,
+                http_status=answer.status_code,
+                duration_ms=attempt.duration_ms,
+                response=None if answer.is_success else answer.text,
+            )
         return attempt
 
 
 async def _relay(last: Attempt, record: Record, send: Send) -> None:
-    """Pass the answer on; the record is finished before the last byte is sent."""
+    """Pass the answer on, a stream chunk by chunk."""
     answer = last.answer
     headers = [(n, v) for n, v in answer.headers.raw if n.lower() not in NOT_FOR_CLIENT]
     headers.append((b"x-request-log-id", str(record.id).encode()))
-    start = {"type": "http.response.start", "status": answer.status_code, "headers": headers}
-    if last.is_stream:
-        await send(start)
-        await _relay_stream(last, record, send)
-        await send(_part(b"", more=False))
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+    if not last.is_stream:
+        await send(_part(answer.content, more=False))
         return
-    content = parsed(answer.content)
-    columns = columns_of(content)
-    if columns["stop_reason"]:
-        record.first_token()  # it comes with all the others
-    record.finish("success" if answer.is_success else "error", response=content, **columns)
-    await send(start)
-    await send(_part(answer.content, more=False))
-
-
-async def _relay_stream(last: Attempt, record: Record, send: Send) -> None:
-    """Pass every chunk on as it comes, and read along."""
-    streamed = StreamedAnswer()
-
-    def finish() -> None:
-        if streamed.problem:
-            record.error(**streamed.problem, backend_name=last.backend)
-        record.finish("error" if streamed.problem else "success", **streamed.columns())
-
     try:
-        async for data in last.answer.aiter_bytes():
-            ended = streamed.feed(data)
-            if streamed.has_token:
-                record.first_token()  # only the first call counts
+        async for data in answer.aiter_bytes():
             await send(_part(data))
-            if ended:  # at [DONE]: some clients hang up on it
-                finish()
-        if not streamed.ended:
-            raise httpx.RemoteProtocolError("the stream ended without [DONE]")
     except httpx.RequestError as error:
-        if not streamed.ended:
-            data = b"\n\ndata: " + no_answer(error).content + b"\n\n"
-            streamed.feed(data)
-            finish()
-            await send(_part(data))
-    finally:
-        record.set(**streamed.columns())  # what a client got that has hung up
+        # The status is sent: an event tells the client. The middleware reads it, too.
+        await send(_part(b"\n\ndata: " + no_answer(error).content + b"\n\n"))
+    await send(_part(b"", more=False))
 
 
 def _part(data: bytes, *, more: bool = True) -> dict[str, object]:
     return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-def _asked(body: bytes) -> dict[str, Any]:
-    """Spoolway: the columns that the client's body fills."""
-    content = parsed(body) if body else None
-    asked = content if isinstance(content, dict) else {}
-    return {
-        "body": content,
-        "model_name": asked.get("model"),
-        "is_stream": asked.get("stream") is True,
-        "user_id": asked.get("user"),
-    }
 
 
 async def _cancel_on_hang_up(receive: Receive, scope: anyio.CancelScope) -> None:
@@ -179,11 +110,15 @@ def make_app(backends: Backends, producer: Producer, key_secret: bytes) -> Starl
         # Spoolway: send what is buffered. In a thread, because it waits for Redis.
         await asyncio.to_thread(producer.close)
 
-    proxy = Proxy(backends, producer, key_secret)
+    proxy = Proxy(backends)
     return Starlette(
         routes=[
             Route("/v1/chat/completions", proxy, methods=["POST"]),
             Route("/v1/models", proxy, methods=["GET"]),
+        ],
+        # Spoolway: records every request that passes by. API keys become keyed hashes.
+        middleware=[
+            Middleware(SpoolwayMiddleware, producer=producer, identify=by_api_key(key_secret))
         ],
         lifespan=lifespan,
     )

@@ -70,7 +70,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 def test_example_of_the_readme_works_as_it_stands(valkey: ValkeyServer) -> None:
     """The five lines for a proxy run, and their event is on the stream when they have ended."""
-    example = README.split("```python\n")[1].split("```")[0]
+    example = README.split("### Your own code")[1].split("```python\n")[1].split("```")[0]
     assert len([line for line in example.splitlines() if line]) <= 5
     code = example.replace("redis://localhost:6379/0", valkey.url)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
@@ -81,6 +81,16 @@ def test_example_of_the_readme_works_as_it_stands(valkey: ValkeyServer) -> None:
     assert isinstance(event, RequestEvent)
     assert (event.model_name, event.outcome, event.prompt_tokens) == ("gpt-4o", "success", 12)
     assert event.duration_ms is not None
+
+
+def test_examples_of_the_readme_are_copied_from_files_that_are_tested() -> None:
+    """Each line of a block that says where it is from stands there, in this order."""
+    copied = re.findall(r"<!-- from (\S+) -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert len(copied) >= 4
+    for name, block in copied:
+        lines = iter([line.strip() for line in (ROOT / name).read_text().splitlines()])
+        for wanted in filter(None, map(str.strip, block.splitlines())):
+            assert any(line.startswith(wanted) for line in lines), f"{wanted!r} is not in {name}"
 
 
 def test_every_claim_of_what_happens_when_things_break_names_a_test_that_exists() -> None:

@@ -26,7 +26,7 @@ from spoolway.spool import DeadLetters
 from tests.commands import environment, run
 from tests.pushed import lines_by_frame
 from tests.servers import ValkeyServer
-from tests.workers import WorkerProcess, count, drained, ending, push, request_line, rows
+from tests.workers import BIN, WorkerProcess, count, drained, ending, push, request_line, rows
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "node"
@@ -484,8 +484,9 @@ def test_the_command_on_the_page_checks_an_event(tmp_path: Path) -> None:
     wrong.write_text(LINE.replace("}", ',"http_status":"200"}'))
 
     def check(file: Path) -> subprocess.CompletedProcess[str]:
+        name, *arguments = command.replace("event.json", str(file)).split()
         return subprocess.run(
-            command.replace("event.json", str(file)).split(),
+            [BIN / name, *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,

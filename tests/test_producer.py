@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from spoolway.producer import HeaderRules, Producer, ProducerStats
+from spoolway.producer import HeaderRules, Producer, ProducerStats, Redaction
 from spoolway.producer.background import THREAD_NAME
 from spoolway.schema import (
     DEFAULT_STREAM,
@@ -152,7 +152,8 @@ def test_the_caller_may_change_what_it_has_emitted(valkey: ValkeyServer) -> None
 def test_no_secret_of_a_header_reaches_redis(valkey: ValkeyServer) -> None:
     """Sanitised before it is buffered: in the column, in unknown ones, in nested places."""
     secret = "sk-hunter2"
-    with Producer(valkey.url, codec="json", headers=HeaderRules(names=["X-Mine"])) as producer:
+    redaction = Redaction(headers=HeaderRules(names=["X-Mine"]))
+    with Producer(valkey.url, codec="json", redaction=redaction) as producer:
         producer.emit(
             request(
                 headers=[
@@ -328,7 +329,7 @@ def test_nothing_runs_before_the_first_event(valkey: ValkeyServer) -> None:
             assert threads() == []
             assert len(client.client_list()) == before
             assert producer.flush()
-            assert producer.stats == ProducerStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None)
+            assert producer.stats == ProducerStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None)
             producer.emit(request())
             assert len(threads()) == 1
             assert threads()[0].daemon

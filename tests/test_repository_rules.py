@@ -20,11 +20,13 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROOMS = [Path(p) for p in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
-PINNED_FILES = ["requirements.txt", "requirements-worker.txt"]
+PINNED_FILES = ["requirements.txt", "requirements-worker.txt", "requirements-litellm.txt"]
 
 # name==version, optionally followed by an environment marker: nothing that could hold an address,
 # a path, an option or a range.
-PIN = re.compile(r"[a-z0-9][a-z0-9-]*==[0-9][0-9a-z.]*( ; [a-z_]+ [<>=!]+ '[^'/:]*'( and .*)?)?")
+PIN = re.compile(
+    r"[a-z0-9][a-z0-9-]*==[0-9][0-9a-z.]*( ; [a-z_]+ [<>=!]+ '[^'/:]*'( (and|or) .*)?)?"
+)
 
 
 def _direct_dependencies() -> dict[str, Requirement]:
@@ -79,6 +81,19 @@ def test_the_image_gets_the_versions_that_were_tested() -> None:
     assert "pytest" not in worker_pins
 
 
+def test_the_environment_of_litellm_holds_what_a_proxy_installs() -> None:
+    """requirements-litellm.txt has LiteLLM and the proxy's side, and nothing of the worker's."""
+    pins = _pins("requirements-litellm.txt")
+
+    for line in [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"]]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(
+            pins[canonicalize_name(requirement.name)].removeprefix("==")
+        )
+    assert "litellm" in pins
+    assert pins.keys().isdisjoint({"arq", "sqlalchemy", "alembic", "pytest"})
+
+
 def test_every_direct_dependency_has_its_reason_in_the_docs() -> None:
     """docs/dependencies.md says what each direct dependency is for, and lists no other."""
     text = (ROOT / "docs" / "dependencies.md").read_text()
@@ -87,7 +102,7 @@ def test_every_direct_dependency_has_its_reason_in_the_docs() -> None:
         for m in re.finditer(r"^\| `([^`]+)` \|(.+)\|$", text, re.MULTILINE)
     }
 
-    assert documented.keys() == _direct_dependencies().keys()
+    assert documented.keys() == _direct_dependencies().keys() | {"litellm"}
     assert [name for name, reason in documented.items() if len(reason.split()) < 8] == []
 
 
@@ -130,7 +145,7 @@ def test_every_rule_switched_off_in_pyproject_has_its_reason() -> None:
     """A line that ignores a lint rule or a warning is followed, or preceded, by a comment."""
     text = (ROOT / "pyproject.toml").read_text()
     blocks = re.findall(
-        r"^(?:ignore|\"[\w/*]+\"|filterwarnings) = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL
+        r"^(?:ignore|\"[\w/*.]+\"|filterwarnings) = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL
     )
     lines = [line.strip() for block in blocks for line in ["", *block.splitlines()]]
 
@@ -165,7 +180,9 @@ def test_every_exception_in_the_code_has_its_reason() -> None:
     assert bare == []
 
 
-@pytest.mark.parametrize("target", ["run", "test", "lint", "types", "format", "bench", "clean"])
+@pytest.mark.parametrize(
+    "target", ["run", "test", "litellm", "lint", "types", "format", "bench", "bench-proxy", "clean"]
+)
 def test_make_lists_every_target(target: str) -> None:
     """`make` without arguments names each target with what it does."""
     # Not as a part of the `make test` that runs this.

@@ -172,9 +172,9 @@ def launched(*launcher: str, command: Sequence[str]) -> tuple[str, ...]:
 
 
 def total(worker: WorkerProcess, *names: str) -> Any:
-    """Return the sum of a live worker's counts."""
-    status = worker.status() or {}
-    return sum(status[name] for name in names)
+    """Return the sum of a live worker's counts; 0 until it has told any."""
+    status = worker.status()
+    return sum(status[name] for name in names) if status else 0
 
 
 def rises(number: Callable[[], float], least: float, **wait: Any) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from spoolway.spool import Limits, SpoolWriter
 from tests.faults.proxy import Proxy
-from tests.faults.site import Site, launched
+from tests.faults.site import Site, launched, total
 from tests.servers import eventually
 from tests.workers import WorkerProcess, count, drained, request_line, spooled
 
@@ -41,9 +41,7 @@ def test_two_workers_and_two_replays_on_one_spool_double_nothing(site: Site) -> 
     by_replays = sum(int(one["inserted"]) for one in told)
 
     def inserted() -> int:
-        return by_replays + sum(
-            int((worker.status() or {})["replay_inserted"]) for worker in workers
-        )
+        return by_replays + sum(int(total(worker, "replay_inserted")) for worker in workers)
 
     site.proven(fired=eventually(lambda: inserted() == 4_000, what="4,000 from the spool"))
     assert [worker.terminate() for worker in workers] == [0, 0]

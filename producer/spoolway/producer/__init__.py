@@ -9,9 +9,21 @@ Nothing here may wait for the network, raise into a request, or grow without a b
 arq, SQLAlchemy or Alembic.
 """
 
-from spoolway.producer.headers import REDACTED, HeaderRules
+from spoolway.producer.identity import Identify, by_api_key, key_id
 from spoolway.producer.producer import Producer
 from spoolway.producer.record import Outcome, Record
+from spoolway.producer.redaction import REDACTED, HeaderRules, Redaction
 from spoolway.producer.stats import ProducerStats
 
-__all__ = ["REDACTED", "HeaderRules", "Outcome", "Producer", "ProducerStats", "Record"]
+__all__ = [
+    "REDACTED",
+    "HeaderRules",
+    "Identify",
+    "Outcome",
+    "Producer",
+    "ProducerStats",
+    "Record",
+    "Redaction",
+    "by_api_key",
+    "key_id",
+]

@@ -40,6 +40,8 @@ class Counts:
     dropped: int
     abandoned: int
     rejected: int
+    withheld: int
+    reduced: int
     events: int
     bytes: int
 
@@ -64,6 +66,7 @@ class Buffer:
         self._taken_events = self._taken_bytes = 0
         self._accepted = self._pushed = self._spooled = 0
         self._dropped = self._abandoned = self._rejected = 0
+        self._withheld = self._reduced = 0
         self._wake_events = self._wake_bytes = _NEVER  # at which put() wakes the pusher
         self._first_at = 0.0  # when the oldest that waits was put here, or earlier
         self._flush_to = 0  # accepted events that somebody waits for
@@ -99,6 +102,16 @@ class Buffer:
         """Count one that was refused for what it is."""
         with self._lock:
             self._rejected += 1
+
+    def count_withheld(self) -> None:
+        """Count one that its owner does not want recorded."""
+        with self._lock:
+            self._withheld += 1
+
+    def count_reduced(self) -> None:
+        """Count one of which the metadata alone is recorded, because its redaction failed."""
+        with self._lock:
+            self._reduced += 1
 
     def count_dropped(self, events: int) -> None:
         """Count what was lost before it got here."""
@@ -267,6 +280,8 @@ class Buffer:
                 dropped=self._dropped,
                 abandoned=self._abandoned,
                 rejected=self._rejected,
+                withheld=self._withheld,
+                reduced=self._reduced,
                 events=self._events,
                 bytes=self._bytes,
             )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from spoolway.producer.background import Background, renew_in_forked_children
 from spoolway.producer.buffer import Bounds, Buffer
-from spoolway.producer.headers import HeaderRules
 from spoolway.producer.pusher import Pusher
 from spoolway.producer.rarely import Rarely
 from spoolway.producer.record import Record
+from spoolway.producer.redaction import Redaction, said
 from spoolway.producer.stats import ProducerStats
 from spoolway.producer.stream import Stream, default_url
 from spoolway.schema import (
@@ -24,8 +24,6 @@ from spoolway.schema import (
     Caps,
     Codec,
     FrameEncoder,
-    encode_line,
-    new_id,
 )
 from spoolway.schema.caps import MIB
 from spoolway.schema.frame import MAX_FRAME_BYTES, MAX_FRAME_EVENTS
@@ -56,7 +54,7 @@ class Producer:
         max_buffer_bytes: int = 64 * MIB,
         max_buffer_events: int = 100_000,
         caps: Caps | None = None,
-        headers: HeaderRules | None = None,
+        redaction: Redaction | None = None,
         folder: str | os.PathLike[str] | None = None,
         max_spool_bytes: int = 1024 * MIB,
     ) -> None:
@@ -74,8 +72,9 @@ class Producer:
         """
         url = redis_url or default_url()
         name = stream or os.environ.get("SPOOLWAY_STREAM") or DEFAULT_STREAM
-        self._caps = caps or Caps()
-        self._rules = headers or HeaderRules()
+        self.caps: Final = caps or Caps()
+        """How much of one event is kept."""
+        self._redaction = redaction or Redaction()
         self._bounds = Bounds(
             max_buffer_bytes, max_buffer_events, frame_bytes, frame_events, linger
         )
@@ -108,6 +107,7 @@ class Producer:
         self._background = Background(self._bounds, self._new_pusher)
         self._say_dropped = Rarely(_log.warning)
         self._say_rejected = Rarely(_log.warning)
+        self._say_reduced = Rarely(_log.warning)
         # A producer that nobody refers to any more is closed: its thread sends what is left.
         self._let_go = weakref.finalize(self, self._background.buffer.close)
         self._let_go.atexit = False  # at exit, `close_all` does it, and waits
@@ -124,10 +124,12 @@ class Producer:
         """Take one event; return whether it is on its way.
 
         `event` holds columns of `request_logs` or `error_logs` and `"type"`, "request" or "error".
-        `"id"`, a UUIDv7, is minted if it is missing. The mapping may be changed afterwards.
+        `"id"`, a UUIDv7, is minted if it is missing. The mapping may be changed afterwards. Secrets
+        are replaced before anything is buffered; a hook of the redaction may withhold the event.
         """
         try:
-            return self._put(self._line(event), 1)
+            line = self._line(event)
+            return line is not None and self._put(line, 1)
         except Exception as error:  # noqa: BLE001 - nothing that goes wrong in here is the request's
             return self._reject(error)
 
@@ -163,6 +165,8 @@ class Producer:
             dropped=counts.dropped,
             abandoned=counts.abandoned,
             rejected=counts.rejected,
+            withheld=counts.withheld,
+            reduced=counts.reduced,
             buffered_events=counts.events,
             buffered_bytes=counts.bytes,
             frames=pusher.frames if pusher else 0,
@@ -194,6 +198,8 @@ class Producer:
                 except Exception as error:  # noqa: BLE001 - as in emit; the others go on
                     self._reject(error)
                     continue
+                if line is None:
+                    continue
                 size += len(line) + 1
                 if size > MAX_FRAME_BYTES:  # no worker would take the frame
                     self._drop(1)
@@ -204,19 +210,22 @@ class Producer:
             return self._reject(error)
         return taken and len(lines) == len(events)
 
-    def _line(self, event: Mapping[str, Any]) -> bytes:
-        """Encode one event as it is now, without the secrets in its headers."""
+    def _line(self, event: Mapping[str, Any]) -> bytes | None:
+        """Encode one event as it is now, without the secrets in it; None: it is withheld."""
         if not isinstance(event, Mapping):
             raise BadEvent(f"an event is a mapping of columns, got {type(event).__name__}")
-        headers = event.get("headers")
-        if headers is None:
-            fields = dict(event)
-        else:
-            fields = {"headers": None, **event}  # first: `sanitised_line` looks behind them
-            fields["headers"] = self._rules.sanitised(headers)
-        if fields.get("id") is None:
-            fields["id"] = new_id()
-        return self._rules.sanitised_line(encode_line(fields, self._caps))
+        line = self._redaction.encoded(event, self.caps, self._note_reduced)
+        if line is None:
+            self._background.buffer.count_withheld()
+        return line
+
+    def _note_reduced(self, error: Exception) -> None:
+        self._background.buffer.count_reduced()
+        # Not its message: that may hold what is in the event.
+        self._say_reduced(
+            "of an event only its metadata is recorded: what takes the secrets out failed (%s)",
+            type(error).__name__,
+        )
 
     def _put(self, lines: bytes, events: int) -> bool:
         background = self._background
@@ -249,7 +258,7 @@ class Producer:
         self._background.buffer.count_rejected()
         # Only what Spoolway says itself: another exception's message may hold what is in the event.
         reason = str(error) if isinstance(error, BadInput) else type(error).__name__
-        self._say_rejected("an event was rejected: %s", " ".join(reason.split()))
+        self._say_rejected("an event was rejected: %s", said(reason, self._redaction))
         return False
 
 

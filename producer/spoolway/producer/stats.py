@@ -27,6 +27,10 @@ class ProducerStats:
     """Of `dropped`, those that had been accepted: what `close()` could neither send nor spool."""
     rejected: int
     """Refused for what they are: no known type, no UUIDv7, or an object that cannot be read."""
+    withheld: int
+    """Not recorded, because a hook of the redaction said so."""
+    reduced: int
+    """Recorded with their metadata alone, because a hook failed, or what searches for secrets."""
     buffered_events: int
     """Accepted, and neither pushed nor spooled yet."""
     buffered_bytes: int

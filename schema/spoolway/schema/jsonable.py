@@ -47,12 +47,26 @@ class Encoded:
     depth: int
 
 
+class Parsed:
+    """A value that a JSON parser has made: there is nothing in it but what JSON has.
+
+    Nobody need walk over it to know that. Not a dataclass: orjson would write it as one.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
 def represent(value: object) -> object:
     """Return a JSON value for a type that JSON lacks and whose content it can hold in full.
 
     The `default` hook of orjson. Raises TypeError for every other type, as orjson asks.
     """
     match value:
+        case Parsed():
+            return value.value
         case datetime():
             return iso_time(value)
         case date() | time():

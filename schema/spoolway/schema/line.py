@@ -20,7 +20,7 @@ from spoolway.schema.caps import MIB, Caps
 from spoolway.schema.errors import BadEvent, NotUuid7, shown
 from spoolway.schema.events import Event
 from spoolway.schema.ids import is_uuid7
-from spoolway.schema.jsonable import MAX_DEPTH, clean_text, parse_exact, represent
+from spoolway.schema.jsonable import MAX_DEPTH, Parsed, clean_text, parse_exact, represent
 from spoolway.schema.normalise import TooDeep, identity, normalise, normalised_line
 
 DEFAULT_CAPS: Final = Caps()
@@ -63,7 +63,9 @@ def _is_too_large(fields: Mapping[str, object], line: bytes, caps: Caps) -> bool
 _find_nul: Final = re.compile(rb"\\u0000").search  # faster than `in`, where there are many digits
 # Not `time`: orjson 3.13.0 writes time(0, 0, 0, 10_000), a hundredth of a second, as a tenth.
 # Nor dataclasses: it writes cached properties and other attributes, too.
-_PLAIN: Final = frozenset({str, int, bool, type(None), bytes, Decimal, datetime, date, UUID})
+_PLAIN: Final = frozenset(
+    {str, int, bool, type(None), bytes, Decimal, datetime, date, UUID, Parsed}
+)
 _MAPPINGS: Final = frozenset({dict, defaultdict, OrderedDict})
 
 

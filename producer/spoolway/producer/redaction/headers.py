@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from spoolway.producer.redaction.ends import before_headers
 from spoolway.schema.jsonable import encode_any, represent
 
 REDACTED: Final = "[redacted]"
@@ -76,10 +77,8 @@ _KEY: Final = b"headers"
 _BEGIN: Final = re.compile(r'"\s*:\s*(?=[\[{])')
 """What follows in a key that ends in "headers" and holds an object or an array. In a JSON string
 the quotation mark would have a backslash before it."""
-_MARKER: Final = re.compile(
-    rb'("_truncated":true,"bytes":\d+,"sha256":"[0-9a-f]{64}","preview":")((?:[^"\\]|\\.)*)'
-)
-_scan: Final = json.JSONDecoder(parse_float=Decimal).raw_decode
+# Not `int`: Python refuses to read one of more than 4,300 digits.
+_scan: Final = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal).raw_decode
 
 
 class HeaderRules:
@@ -104,7 +103,9 @@ class HeaderRules:
         except re.error as error:
             raise ValueError(f"a header pattern is no regular expression: {error}") from error
         self._names = SECRET_NAMES | {_plain(name) for name in names}
-        self._allowed = ALLOWED_NAMES | {_plain(name) for name in allow}
+        self.allowed: Final = frozenset(_plain(name) for name in allow)
+        """Names that the owner allows, in lower case and with hyphens."""
+        self._allowed = ALLOWED_NAMES | self.allowed
         self._verdicts: dict[str | bytes, tuple[str, bool]] = {}
 
     def is_secret(self, name: str) -> bool:
@@ -175,7 +176,7 @@ class HeaderRules:
                     done = looked_at
             at = lower.find(_KEY, looked_at)
         line = b"".join((*kept, line[done:]))
-        return _MARKER.sub(_before_headers, line) if b'"_truncated":true' in line else line
+        return before_headers(line) if b'"_truncated":true' in line else line
 
     def _redact(self, value: Any) -> bool:
         """Replace the secrets in parsed JSON below a headers key; tell whether there were any."""
@@ -235,10 +236,3 @@ def _json(value: object) -> bytes:
         return orjson.dumps(value, default=represent)
     except TypeError:  # an integer over 64 bits
         return encode_any(value).json
-
-
-def _before_headers(marker: re.Match[bytes]) -> bytes:
-    """Cut the preview of a value that was too large where its headers begin."""
-    preview = marker[2]
-    at = preview.lower().find(_KEY)
-    return marker[1] + (preview if at < 0 else preview[:at])

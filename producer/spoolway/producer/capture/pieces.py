@@ -1,0 +1,58 @@
+"""A streamed answer: its chunks up to a cap, the size and the hash of all of it."""
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+from spoolway.producer.answers import Payload
+from spoolway.producer.capture.content import json_or_text
+from spoolway.schema.jsonable import Parsed
+
+_MARKER_BYTES: Final = 256
+"""Left for what is said of the rest, so that the column as a whole keeps the cap."""
+_decode_all: Final = msgspec.json.Decoder(list[object]).decode
+
+
+class Pieces:
+    """Takes a stream's bytes, and the JSON texts in them; holds as many bytes as the cap at most."""
+
+    __slots__ = ("_hash", "_kept", "_room", "is_cut", "size")
+
+    def __init__(self, cap: int) -> None:
+        self._room = cap - _MARKER_BYTES
+        self._kept: list[bytes] = []
+        self._hash = hashlib.sha256(usedforsecurity=False)
+        self.size = 0
+        """Bytes of the stream so far."""
+        self.is_cut = False
+        """Whether some of the chunks are not kept."""
+
+    def feed(self, data: bytes) -> None:
+        """See the stream's next bytes."""
+        self.size += len(data)
+        self._hash.update(data)
+
+    def add(self, payload: Payload) -> None:
+        """Keep one chunk, unless it or one before it was too much."""
+        if self.is_cut or not isinstance(payload, bytes) or len(payload) >= self._room:
+            self.is_cut = True
+        else:
+            self._room -= len(payload) + 1
+            self._kept.append(payload)
+
+    def content(self) -> object:
+        """Return what `stream_chunks` holds: the chunks, parsed.
+
+        If some are missing, the last element says so, with bytes and SHA-256 of the whole stream.
+        """
+        if not self.size:
+            return None
+        last: list[object] = []
+        if self.is_cut:
+            sha256 = self._hash.hexdigest()
+            last = [{"_truncated": True, "bytes": self.size, "sha256": sha256}]
+        try:
+            return Parsed(_decode_all(b"[%s]" % b",".join(self._kept)) + last)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return [*map(json_or_text, self._kept), *last]
