@@ -40,9 +40,10 @@ test: lint types ## Everything: lint, types and tests against real servers
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 
-litellm: $(STAMP) $(LITELLM_STAMP) ## The callback inside a real LiteLLM proxy
+litellm: $(STAMP) $(LITELLM_STAMP) ## The callback in a real LiteLLM proxy, and the producer on its redis-py
 	@echo "==> pytest, LiteLLM"
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m litellm -o faulthandler_timeout=0 tests/litellm $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m litellm -o faulthandler_timeout=0 \
+		tests/litellm tests/test_producer_redis8.py $(ARGS)
 
 chaos: $(STAMP) ## The long proofs: every fault, every moment (long)
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m chaos -o faulthandler_timeout=0 $(ARGS)

@@ -1,6 +1,6 @@
 """The producer on redis-py 8, which a proxy gets that installs no worker: arq holds it below 6.
 
-The same tests again, in a process that finds redis-py 8 first. It is downloaded once and kept in
+The same tests again, in a process that finds redis-py 8 first, as LiteLLM's does. It is downloaded once and kept in
 pytest's cache.
 """
 
@@ -59,6 +59,7 @@ def _install(target: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.litellm
 def test_the_producer_works_on_redis_py_8(environment: Mapping[str, str]) -> None:
     """Every way to connect, and every failure, with the other major version of the client."""
     version = subprocess.run(
