@@ -22,7 +22,7 @@ from tests.servers import ValkeyServer, eventually
 from tests.servers.ports import ReservedPort
 from tests.serving import ServerProcess, served
 from tests.upstreams import FAILURES, Sent, Upstream
-from tests.workers import WorkerProcess, ending
+from tests.workers import WorkerProcess, ending, spooled
 
 KEY = "sk-of-this-test-only-4711"
 ASKED: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Why in batches? — Grüße"}]
@@ -36,6 +36,7 @@ class Site:
     upstream: Upstream
     url: str
     database: Path
+    upstream_url: str
     nobody: str
     """The URL of a proxy whose upstream is not there."""
 
@@ -130,7 +131,7 @@ def site(
             worker.started()
             for each in proxies:
                 eventually(each.answers, timeout=30, what="the proxy")
-            yield Site(upstream, proxies[0].url, database, proxies[1].url)
+            yield Site(upstream, proxies[0].url, database, url, proxies[1].url)
         finally:
             codes = [each.end() for each in proxies]
         assert set(codes) <= {0, -signal.SIGTERM}, [each.log.read_text() for each in proxies]
@@ -311,6 +312,32 @@ def test_an_upstream_that_is_not_there_is_an_error_with_its_exception(
     assert (row["outcome"], row["http_status"]) == ("error", 502)
     [error] = eventually(lambda: site.errors(row), what="the linked error")
     assert (error["error_type"], error["backend_name"]) == ("ConnectError", "openai")
+
+
+def test_a_proxy_that_is_terminated_leaves_nothing_in_its_memory(
+    site: Site, tmp_path: Path, request_id: str
+) -> None:
+    """SIGTERM while Redis is away: uvicorn ends itself by the signal; all is on the disk by then."""
+    nobody = ReservedPort()
+    proxy = ServerProcess(
+        "uvicorn",
+        "examples.fastapi_proxy:app",
+        log=tmp_path / "proxy.log",
+        environment={
+            **os.environ,
+            "REDIS_URL": f"redis://127.0.0.1:{nobody.number}",
+            "SPOOLWAY_DIR": str(tmp_path / "var"),
+            "OPENAI_URL": site.upstream_url,
+        },
+    )
+    try:
+        eventually(proxy.answers, timeout=30, what="the proxy")
+        client = site.openai(request_id, proxy.url)
+        for _ in range(3):
+            client.chat.completions.create(model="small", messages=ASKED)
+    finally:
+        proxy.end()
+    assert spooled(tmp_path / "var") == 3
 
 
 def test_other_paths_are_not_recorded(site: Site, request_id: str) -> None:

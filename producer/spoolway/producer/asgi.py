@@ -7,6 +7,7 @@ back-pressure of the application's is touched. Inside a request `request.state.s
 `Record`: for its route, its attempts at backends, its errors, and any column.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
@@ -41,7 +42,8 @@ class SpoolwayMiddleware:
 
         `identify` is called with the scope when a request has ended, and returns the columns that
         you know, such as `{"user_id": scope["state"]["user"]}`. `only` and `skip` are patterns of
-        paths, such as "/v1/*"; what is not recorded passes by untouched.
+        paths, such as "/v1/*"; what is not recorded passes by untouched. The producer is flushed
+        when the application shuts down; it stays yours to close.
         """
         self._app = app
         self._producer = producer
@@ -50,10 +52,26 @@ class SpoolwayMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, and record it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, self._flushing(send))
+            return
         if scope["type"] != "http" or scope["path"] not in self._paths:
             await self._app(scope, receive, send)
             return
         await _Recorded(self._producer, self._identify, scope).run(self._app, receive, send)
+
+    def _flushing(self, send: Send) -> Send:
+        """Bring what is in memory to Redis, or to the disk, when the application has shut down.
+
+        A server that ends itself by a signal, as uvicorn does, leaves nothing to do it at exit.
+        """
+
+        async def sending(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await asyncio.to_thread(self._producer.flush)  # which waits
+            await send(message)
+
+        return sending
 
 
 class _Recorded:

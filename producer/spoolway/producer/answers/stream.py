@@ -58,11 +58,13 @@ class StreamReader:
 
     def feed(self, data: bytes) -> list[Payload]:
         """Take the body's next bytes; return the payloads that they complete."""
-        # Most chunks are one event and nothing else.
+        # Most chunks are one event and nothing else, or several of them.
         if self._idle and len(data) <= self._max:
             payload = _only_event(data) if self._is_sse else _only_line(data)
             if payload:
                 return [payload]
+            if self._is_sse and (payloads := _only_events(data)):
+                return payloads
         return self._events(data) if self._is_sse else self._lines(data)
 
     def close(self) -> list[Payload]:
@@ -174,6 +176,15 @@ def _only_event(data: bytes) -> bytes | None:
     ):
         return data[start + _FIELD_BYTES : end]
     return None
+
+
+def _only_events(data: bytes) -> list[Payload]:
+    """Return the payloads of what is events of one data line each; none if it is anything else."""
+    if not data.startswith(b"data: ") or not data.endswith(b"\n\n") or b"\r" in data:
+        return []
+    payloads: list[Payload] = [*data[_FIELD_BYTES:-2].split(b"\n\ndata: ")]
+    # Two line feeds for each: so there is none inside of one, and no other line between them.
+    return payloads if data.count(b"\n") == 2 * len(payloads) and b"" not in payloads else []
 
 
 def _only_line(data: bytes) -> bytes | None:

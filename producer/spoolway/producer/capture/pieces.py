@@ -1,6 +1,7 @@
 """A streamed answer: its chunks up to a cap, the size and the hash of all of it."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -33,11 +34,12 @@ class Pieces:
         self.size += len(data)
         self._hash.update(data)
 
-    def add(self, payload: Payload) -> None:
-        """Keep one chunk, unless it or one before it was too much."""
-        if self.is_cut or not isinstance(payload, bytes) or len(payload) >= self._room:
-            self.is_cut = True
-        else:
+    def keep(self, payloads: Sequence[Payload]) -> None:
+        """Keep the next chunks, up to the first that is too much."""
+        for payload in payloads:
+            if self.is_cut or not isinstance(payload, bytes) or len(payload) >= self._room:
+                self.is_cut = True
+                return
             self._room -= len(payload) + 1
             self._kept.append(payload)
 
