@@ -90,7 +90,8 @@ $(STAMP): pyproject.toml requirements.txt
 		rm -rf $(VENV); \
 		"$$python" -m venv $(VENV); \
 	fi; \
-	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -r requirements.txt; \
+	: "--no-compile: Python compiles what is imported, and that is a small part"; \
+	$(BIN)/python -m pip install -qq --no-input --no-compile --disable-pip-version-check -r requirements.txt; \
 	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	printf '%s\n' "$(CURDIR)" > $(STAMP)
 

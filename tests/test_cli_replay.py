@@ -46,6 +46,7 @@ from tests.workers import (
     request_line,
     rows,
     spooled,
+    sqlite_in_chaos,
 )
 
 Replay = Callable[..., Ended]
@@ -460,6 +461,7 @@ def test_a_segment_that_stays_in_use_is_left_and_said(
     assert replay(folder, sqlite, "--json").json["inserted"] == 7
 
 
+@sqlite_in_chaos
 def test_two_replays_at_once_share_the_work(database: str, folder: Path) -> None:
     """No event is written twice, and their sums are exact."""
     lines = spool(folder, requests(2_000), per_segment=50)
