@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -256,6 +257,29 @@ def test_an_error_within_a_stream_is_an_error(producer: Producer, valkey: Valkey
     assert (request.outcome, request.http_status) == ("error", 200)
     assert (error.error_type, error.error_message) == ("server_error", "crashed")
     assert len(json_of(request.stream_chunks)) == 2
+
+
+@pytest.mark.parametrize(
+    ("chunk", "kept"),
+    [
+        (b'{"a": "\\u0000"}', {"a": "\ufffd"}),
+        (b'{"a":"\\ud800"}', {"a": "\ufffd"}),
+        (b'{"a":"\\ud83c\\udf88"}', {"a": "\U0001f388"}),
+        (b'{"a":NaN}', {"a": None}),
+        (b'{"a":12345678901234567890123}', {"a": 12345678901234567890123}),
+        (b'{"a":"\xff"}', {"a": "\ufffd"}),
+        (b'{"a":', '{"a":'),
+        (b'"plain"', "plain"),
+    ],
+)
+def test_a_chunk_that_no_database_takes_is_repaired(
+    producer: Producer, valkey: ValkeyServer, chunk: bytes, kept: object
+) -> None:
+    """Chunks are kept as they came; one that cannot be is repaired, and its neighbours stay."""
+    parts = [part(b"data: %s\n\n" % data, more=True) for data in (b'{"b":1}', chunk, b'{"c":2}')]
+    run(answering(start(headers=SSE), *parts, part(b"data: [DONE]\n\n")), Client(), producer)
+    chunks = json.loads(bytes(recorded_by(producer, valkey).request.stream_chunks))
+    assert chunks == [{"b": 1}, kept, {"c": 2}]
 
 
 def test_a_stream_that_just_stops_is_an_error(producer: Producer, valkey: ValkeyServer) -> None:

@@ -77,6 +77,8 @@ class SpoolwayMiddleware:
 class _Recorded:
     """One request on its way through the application."""
 
+    __slots__ = ("_exchange", "_hung_up", "_identify", "_is_whole", "_scope")
+
     def __init__(self, producer: Producer, identify: Identify | None, scope: Scope) -> None:
         self._scope = scope
         self._identify = identify

@@ -97,11 +97,14 @@ def _checked(size: int) -> int:
     return size
 
 
+IDENTITY: Final[Decoder] = Identity()
+
+
 def decoder_of(content_encoding: str) -> Decoder:
     """Return what undoes this `Content-Encoding`."""
     name = content_encoding.strip().lower()
     if name in ("", "identity"):
-        return Identity()
+        return IDENTITY
     if name in ("gzip", "x-gzip", "deflate"):
         return Zlib()
     return Zstd() if name == "zstd" else Unknown(name)

@@ -41,10 +41,12 @@ class Exchange:
     `answering`, `answered` for each part of the answer, `finish` at the end of each.
     """
 
+    __slots__ = ("_errors_before", "_is_finished", "_question", "_reply", "record")
+
     def __init__(self, record: Record, caps: Caps, path: str) -> None:
         self.record: Final = record
         self._question = Question(caps, path)
-        self._reply = Reply(caps, lambda: record.elapsed_ms)
+        self._reply = Reply(caps, record)
         self._errors_before = 0
         self._is_finished = False
 

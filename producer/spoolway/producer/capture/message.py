@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from spoolway.producer.capture.coding import Decoder, Identity, Nothing, Undecodable, decoder_of
+from spoolway.producer.capture.coding import IDENTITY, Decoder, Nothing, Undecodable, decoder_of
 
 _READ: Final = frozenset({b"content-type", b"content-encoding", b"x-request-id"})
 
@@ -14,7 +14,7 @@ class Message:
     __slots__ = ("_decoder", "content_type", "request_id", "unread")
 
     def __init__(self) -> None:
-        self._decoder: Decoder = Identity()
+        self._decoder: Decoder = IDENTITY
         self.content_type = ""
         """In lower case."""
         self.request_id: str | None = None

@@ -1,10 +1,12 @@
 """A streamed answer: its chunks up to a cap, the size and the hash of all of it."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+import orjson
 
 from spoolway.producer.answers import Payload
 from spoolway.producer.capture.content import json_or_text
@@ -12,7 +14,8 @@ from spoolway.schema.jsonable import Parsed
 
 _MARKER_BYTES: Final = 256
 """Left for what is said of the rest, so that the column as a whole keeps the cap."""
-_decode_all: Final = msgspec.json.Decoder(list[object]).decode
+_check: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_find_surrogate: Final = re.compile(rb"\\u[dD][89a-fA-F]").search
 
 
 class Pieces:
@@ -44,17 +47,28 @@ class Pieces:
             self._kept.append(payload)
 
     def content(self) -> object:
-        """Return what `stream_chunks` holds: the chunks, parsed.
+        """Return what `stream_chunks` holds: the chunks as they came.
 
         If some are missing, the last element says so, with bytes and SHA-256 of the whole stream.
         """
         if not self.size:
             return None
-        last: list[object] = []
         if self.is_cut:
             sha256 = self._hash.hexdigest()
-            last = [{"_truncated": True, "bytes": self.size, "sha256": sha256}]
-        try:
-            return Parsed(_decode_all(b"[%s]" % b",".join(self._kept)) + last)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return [*map(json_or_text, self._kept), *last]
+            last = {"_truncated": True, "bytes": self.size, "sha256": sha256}
+            self._kept.append(orjson.dumps(last))
+        chunks = b"[%s]" % b",".join(self._kept)
+        if _is_fine(chunks):
+            # Not parsed: hundreds of dicts for each stream would keep the garbage collector busy.
+            return Parsed(orjson.Fragment(chunks))
+        return [json_or_text(piece) for piece in self._kept]
+
+
+def _is_fine(json: bytes) -> bool:
+    """Tell whether it is JSON that can be stored as it is."""
+    try:
+        json.decode()
+        _check(json)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return b"\n" not in json and not _find_surrogate(json)

@@ -13,6 +13,8 @@ from spoolway.schema.jsonable import Parsed
 class Question:
     """Takes a request part by part."""
 
+    __slots__ = ("_body", "_message", "_path", "is_cut")
+
     def __init__(self, caps: Caps, path: str) -> None:
         self._path = path
         self._body = Body(caps.of("body"))

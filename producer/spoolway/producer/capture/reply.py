@@ -1,6 +1,6 @@
 """What the client is answered: the other side of an exchange, whole or as a stream, as columns."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from spoolway.producer.answers import Answer, Payload, StreamReader, problem_of
@@ -8,6 +8,7 @@ from spoolway.producer.capture.body import Body
 from spoolway.producer.capture.content import content_of, form_of
 from spoolway.producer.capture.message import Message
 from spoolway.producer.capture.pieces import Pieces
+from spoolway.producer.record import Record
 from spoolway.schema import Caps
 from spoolway.schema.caps import KIB
 from spoolway.schema.jsonable import Parsed
@@ -25,9 +26,25 @@ _HOLD_BYTES: Final = 16 * KIB
 class Reply:
     """Takes an answer part by part."""
 
-    def __init__(self, caps: Caps, clock: Callable[[], float]) -> None:
-        """`clock`: the milliseconds since the request began."""
-        self._clock = clock
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_held",
+        "_held_bytes",
+        "_hold_bytes",
+        "_message",
+        "_pieces",
+        "_reader",
+        "_record",
+        "_stream_bytes",
+        "_ttft_ms",
+        "cut",
+        "status",
+    )
+
+    def __init__(self, caps: Caps, record: Record) -> None:
+        """`record` is the request's, and knows when it began."""
+        self._record = record
         self._stream_bytes = caps.of("stream_chunks")
         self._message = Message()
         self._held: list[bytes] = []
@@ -74,7 +91,7 @@ class Reply:
             self._take(self._reader.feed(data))
         else:
             if self._ttft_ms is None:
-                self._ttft_ms = self._clock()
+                self._ttft_ms = self._record.elapsed_ms
             self._body.feed(data)
 
     def _take(self, payloads: Sequence[Payload]) -> None:
@@ -83,7 +100,7 @@ class Reply:
             answer.read_piece(payload)
         self._pieces.keep([payload for payload in payloads if payload != b"[DONE]"])
         if self._ttft_ms is None and answer.has_token:
-            self._ttft_ms = self._clock()
+            self._ttft_ms = self._record.elapsed_ms
 
     @property
     def is_stream(self) -> bool:

@@ -171,7 +171,7 @@ def said(message: str, redaction: Redaction) -> str:
 def _copied(value: Any) -> Any:
     """Return a copy that a hook may change; what is no dict or list is shared."""
     if type(value) is Parsed:
-        value = value.value
+        return orjson.loads(orjson.dumps(value.value))
     if type(value) is dict:
         return {name: _copied(inner) for name, inner in value.items()}
     if type(value) is list:
