@@ -5,6 +5,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
+# The tests start hundreds of processes that import the same modules: compile them once.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -90,8 +92,7 @@ $(STAMP): pyproject.toml requirements.txt
 		rm -rf $(VENV); \
 		"$$python" -m venv $(VENV); \
 	fi; \
-	: "--no-compile: Python compiles what is imported, and that is a small part"; \
-	$(BIN)/python -m pip install -qq --no-input --no-compile --disable-pip-version-check -r requirements.txt; \
+	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -r requirements.txt; \
 	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	printf '%s\n' "$(CURDIR)" > $(STAMP)
 

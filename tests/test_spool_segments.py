@@ -758,6 +758,9 @@ import os, sys
 from pathlib import Path
 from spoolway.spool import Limits, SpoolWriter
 
+def say(line):
+    os.write(1, line.encode() + b"\\n")  # at once: two processes share the pipe
+
 writer = SpoolWriter(Path(sys.argv[1]), Limits(min_free_bytes=0))
 writer.append([b'"parent"'])
 forget = sys.argv[2] == "forget"
@@ -766,13 +769,13 @@ if pid == 0:
     if forget:
         writer.forget()
         writer.append([b'"child"'])
-    print("child", os.getpid(), flush=True)
+    say(f"child {os.getpid()}")
     sys.stdin.read()
     os._exit(0)
-print("parent", os.getpid(), flush=True)
+say(f"parent {os.getpid()}")
 if sys.argv[3] == "seal":
     writer.close()
-    print("sealed", flush=True)
+    say("sealed")
 os.waitpid(pid, 0)
 """
 
