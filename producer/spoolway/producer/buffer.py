@@ -61,7 +61,7 @@ class Buffer:
         self._bell = threading.Lock()
         self._bell.acquire()
         self._items: deque[Item] = deque()
-        self._taken: list[Item] = []
+        self._taken: deque[Item] = deque()
         self._events = self._bytes = 0  # of both
         self._taken_events = self._taken_bytes = 0
         self._accepted = self._pushed = self._spooled = 0
@@ -170,6 +170,11 @@ class Buffer:
     def take(self, events: int, size: int) -> list[Item]:
         """Take the oldest, about so many; all of them are settled before more are taken."""
         with self._lock:
+            if self._items and not self._taken and self._events <= events and self._bytes <= size:
+                # All that waits, in one step: emit() may be waiting for this lock.
+                empty: deque[Item] = deque()
+                self._taken, self._items = self._items, empty
+                self._taken_events, self._taken_bytes = self._events, self._bytes
             while self._items and (
                 not self._taken or (self._taken_events < events and self._taken_bytes < size)
             ):
@@ -177,7 +182,8 @@ class Buffer:
                 self._taken.append(item)
                 self._taken_events += item[1]
                 self._taken_bytes += len(item[0])
-            return list(self._taken)
+            taken = self._taken
+        return list(taken)
 
     def settle(self, spooled: int = 0) -> None:
         """All that was taken is on disk (so many events of it) or confirmed by Redis."""
@@ -188,7 +194,7 @@ class Buffer:
             self._spooled += spooled
             self._events -= self._taken_events
             self._bytes -= self._taken_bytes
-            self._taken = []
+            self._taken = deque()
             self._taken_events = self._taken_bytes = 0
             self._settled.notify_all()
 
@@ -239,7 +245,7 @@ class Buffer:
         with self._lock:
             self._closed = self._given_up = True
             waiting, self._items = self._items, deque()
-            taken, self._taken = self._taken, []
+            taken, self._taken = self._taken, deque()
             self._nudge()
             return [*taken, *waiting]
 

@@ -21,11 +21,11 @@ def cut(items: Iterable[Item], most_events: int, most_bytes: int) -> Iterator[Fr
     lines: list[bytes] = []
     events = size = 0
     for more_lines, more_events in items:
-        if lines and (events + more_events > most_events or size + len(more_lines) > most_bytes):
-            yield Frame(lines, events, size)
-            lines, events, size = [], 0, 0
-        lines.append(more_lines)
         events += more_events
-        size += len(more_lines)
+        size += (more := len(more_lines))
+        if lines and (events > most_events or size > most_bytes):
+            yield Frame(lines, events - more_events, size - more)
+            lines, events, size = [], more_events, more
+        lines.append(more_lines)
     if lines:
         yield Frame(lines, events, size)

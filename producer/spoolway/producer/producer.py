@@ -212,7 +212,7 @@ class Producer:
 
     def _line(self, event: Mapping[str, Any]) -> bytes | None:
         """Encode one event as it is now, without the secrets in it; None: it is withheld."""
-        if not isinstance(event, Mapping):
+        if type(event) is not dict and not isinstance(event, Mapping):
             raise BadEvent(f"an event is a mapping of columns, got {type(event).__name__}")
         line = self._redaction.encoded(event, self.caps, self._note_reduced)
         if line is None:

@@ -13,6 +13,7 @@ from uuid import UUID
 from spoolway.schema.errors import NotUuid7
 
 _VERSION_AND_VARIANT = (0x7 << 76) | (0x2 << 62)
+_OF_BOTH = (0xF << 14) | 0x3  # version and variant, of an id without its last 62 bits
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,7 +33,7 @@ def new_id(
 
 def is_uuid7(value: UUID) -> bool:
     """Tell whether `value` carries version 7 and the RFC 9562 variant."""
-    return (value.int >> 76) & 0xF == 0x7 and (value.int >> 62) & 0x3 == 0x2
+    return (value.int >> 62) & _OF_BOTH == _VERSION_AND_VARIANT >> 62
 
 
 def time_of(value: UUID) -> datetime:

@@ -137,8 +137,9 @@ class HeaderRules:
         """
         try:
             clean: dict[str, str] = {}
-            for name, value in _pairs(headers):
-                key, secret = self._judge(name if isinstance(name, (str, bytes)) else str(name))
+            known = self._verdicts.get
+            for name, value in headers.items() if type(headers) is dict else _pairs(headers):
+                key, secret = known(name) or self._judge(_name(name))
                 if secret:
                     clean[key] = REDACTED
                 elif key in clean:
@@ -157,9 +158,10 @@ class HeaderRules:
         """
         # `Producer` puts the column `headers`, clean already, first; behind it the search begins.
         lower = line.lower()
-        at = lower.find(_KEY, len(_FIRST_COLUMN) if line.startswith(_FIRST_COLUMN) else 0)
-        if at < 0:
+        start = len(_FIRST_COLUMN) if line.startswith(_FIRST_COLUMN) else 0
+        if lower.rfind(_KEY, start) < 0:  # CPython needs half the time of `find`
             return line
+        at = lower.find(_KEY, start)
         # One character for each byte, so that a position is the same in both.
         text = line.decode("latin-1")
         kept: list[bytes] = []
@@ -215,7 +217,11 @@ def _pairs(headers: Any) -> Iterator[tuple[Any, Any]]:
         if not isinstance(pair, (tuple, list)):
             raise TypeError("not a pair of name and value")
         name, value = pair
-        yield name, value
+        yield _name(name), value
+
+
+def _name(name: object) -> str | bytes:
+    return name if isinstance(name, (str, bytes)) else str(name)
 
 
 def _text(value: object) -> str:
