@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -385,16 +386,19 @@ async def test_a_reader_does_not_hold_up_a_writer(sqlite_logs: Database) -> None
             assert reader.execute("SELECT count(*) FROM request_logs").fetchone() == (1,)
 
 
+def _asked(statement: str, connection: sqlite3.Connection) -> object:
+    return connection.execute(statement).fetchone()[0]
+
+
 async def test_sqlite_commits_are_on_disk_before_write_returns(sqlite_logs: Database) -> None:
     """WAL with synchronous=FULL, foreign keys on: asked of the connection that writes."""
     store = sqlite_logs.store()
     assert isinstance(store, SqliteStore)
     await store.write(requests(1))
-    connection = await store._connected()
     found = {}
     for pragma in ("journal_mode", "synchronous", "foreign_keys"):
-        cursor = await connection.execute(f"PRAGMA {pragma}")
-        found[pragma] = (await cursor.fetchone())[0]
+        asked = partial(_asked, f"PRAGMA {pragma}")
+        found[pragma] = await store._connected().run(asked)
     await store.close()
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
@@ -436,8 +440,7 @@ async def test_a_full_database_is_unreachable_and_works_again_with_room(
     store = sqlite_logs.store()
     assert isinstance(store, SqliteStore)
     await store.write(requests(1))
-    connection = await store._connected()
-    await connection.execute("PRAGMA max_page_count = 1")  # as small as what is there
+    await store._connected().run(partial(_asked, "PRAGMA max_page_count = 1"))  # what is there
     with pytest.raises(Unreachable) as raised:
         await store.write(batch)
     assert "full" in str(raised.value)
@@ -527,8 +530,7 @@ async def test_a_hung_disk_is_unreachable_and_its_connection_is_left_behind(
 
     store = sqlite_logs.store(write_timeout=DEADLINE)
     assert isinstance(store, SqliteStore)
-    connection = await store._connected()
-    await connection.create_function("hang", 0, hang)
+    await store._connected().run(lambda connection: connection.create_function("hang", 0, hang))
     async with within(LATEST):
         with pytest.raises(Unreachable):
             await store.write([*requests(2), request(path="/hang")])

@@ -17,13 +17,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import asyncpg
 
 import spoolway.worker.service  # noqa: F401 - loaded before it is wrapped
 from spoolway.spool import Disk
 from spoolway.worker.cli import main
-from spoolway.worker.stores import PostgresStore, SqliteStore
+from spoolway.worker.stores import PostgresStore, sqlite_batch
 from spoolway.worker.stream import Stream
 
 Die = Callable[[], None]
@@ -93,24 +92,42 @@ def after_read(die: Die) -> None:
 
 
 def _around_commit(*, before: Die = lambda: None, after: Die = lambda: None) -> None:
-    """Wrap COMMIT as the drivers send it; only that of a batch, not of what the start prepares."""
-    for store in (PostgresStore, SqliteStore):
-        write = store.write
+    """Wrap COMMIT as it is sent; only that of a batch, not of what the start prepares."""
+    write = PostgresStore.write
 
-        async def writing(*args: Any, _write: Any = write) -> Any:
-            token = _writing.set(True)
-            try:
-                return await _write(*args)
-            finally:
-                _writing.reset(token)
-
-        put(store, "write", writing)
+    async def writing(*args: Any) -> Any:
+        token = _writing.set(True)
+        try:
+            return await write(*args)
+        finally:
+            _writing.reset(token)
 
     def commits(*args: Any) -> bool:
         return _writing.get() and len(args) > 1 and args[1] == "COMMIT"
 
-    _wrap_commit(aiosqlite.Connection, commits, before, after)
+    put(PostgresStore, "write", writing)
     _wrap_commit(asyncpg.Connection, commits, before, after)
+    _wrap_sqlite_commit(before, after)
+
+
+def _wrap_sqlite_commit(before: Die, after: Die) -> None:
+    """Both calls are made in the connection's thread, one after the other."""
+    commit = sqlite_batch.commit
+
+    def committing(*args: Any) -> None:
+        is_batch = _writing.get()
+        _writing.set(False)
+        if is_batch:
+            before()
+        commit(*args)
+        if is_batch:
+            after()
+
+    def written(*_: Any) -> None:
+        _writing.set(True)
+
+    wrap(sqlite_batch.SqliteBatch, "write", after=written)
+    put(sqlite_batch, "commit", committing)
 
 
 def _wrap_commit(owner: Any, commits: Callable[..., bool], before: Die, after: Die) -> None:

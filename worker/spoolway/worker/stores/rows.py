@@ -39,14 +39,18 @@ class Rows:
 
     def text_row(self, event: RequestEvent | ErrorEvent) -> Row:
         """Return the event's row in SQLite's types: text, integers and floats."""
-        values = self._values(event)
-        values[1] = sqlite_time(values[1])
+        values: list[Any] = list(msgspec.structs.astuple(event))
+        values[1] = sqlite_time(values[1] or time_of(event.id))
         for at in self._ids_at:
             if values[at] is not None:
-                values[at] = str(values[at])
+                values[at] = msgspec.to_builtins(values[at])  # a quarter of str()'s time
         for at in self._json_at:
-            if values[at] is not None:
-                values[at] = bytes(values[at]).decode()
+            raw = values[at]
+            # As in `_values`.
+            if raw is ABSENT or (len(raw) == 4 and raw == JSON_NULL):
+                values[at] = None
+            else:
+                values[at] = str(raw, "utf-8")
         return tuple(values)
 
     def _values(self, event: RequestEvent | ErrorEvent) -> list[Any]:
@@ -98,6 +102,9 @@ def _number(digits: str) -> tuple[Decimal]:
 
 def sqlite_time(moment: datetime) -> str:
     """Return a time as `UtcTime` stores it in SQLite."""
+    text: str = msgspec.to_builtins(moment)  # 2026-01-31T23:59:59.123456Z; isoformat takes longer
+    if len(text) == 27 and text[26] == "Z":
+        return f"{text[:10]} {text[11:26]}"
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
