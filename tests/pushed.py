@@ -12,7 +12,7 @@ from tests.servers import ValkeyServer
 def lines_by_frame(server: ValkeyServer, stream: str = DEFAULT_STREAM) -> list[list[bytes]]:
     """The JSON lines of each stream entry, in the stream's order."""
     with server.client() as client:
-        return [decode_frame(fields) for _, fields in client.xrange(stream)]
+        return [[*map(bytes, decode_frame(fields))] for _, fields in client.xrange(stream)]
 
 
 def frames(server: ValkeyServer, stream: str = DEFAULT_STREAM) -> list[list[Event]]:

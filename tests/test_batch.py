@@ -228,7 +228,7 @@ def test_read_size_converges_on_the_batch_that_is_aimed_for(
     events: int, lines: int, expected: int
 ) -> None:
     """Whatever frames come, after a few reads a batch has the events or the bytes asked for."""
-    size = ReadSize(1_000, 8 << 20)
+    size = ReadSize(1_000, 8 << 20, slow=2.0)
     for _ in range(25):
         _read(size, events, lines)
 
@@ -238,7 +238,7 @@ def test_read_size_converges_on_the_batch_that_is_aimed_for(
 @given(st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 10**7)), max_size=30))
 def test_read_size_is_never_nothing(reads: list[tuple[int, int]]) -> None:
     """Frames of any size, and none at all: at least one entry is asked for, and not all of them."""
-    size = ReadSize(1_000, 8 << 20)
+    size = ReadSize(1_000, 8 << 20, slow=2.0)
     for events, lines in reads:
         size.observe([Entry(b"1-0", {})], Batch([], items=_of(events, lines)))
         assert 1 <= size.entries() <= 1_000
@@ -246,13 +246,30 @@ def test_read_size_is_never_nothing(reads: list[tuple[int, int]]) -> None:
 
 def test_read_size_follows_a_change_within_a_few_reads() -> None:
     """After large frames come small ones, and the other way round: it forgets by halves."""
-    size = ReadSize(1_000, 8 << 20)
+    size = ReadSize(1_000, 8 << 20, slow=2.0)
     for _ in range(20):
         _read(size, 1, 500)
     for _ in range(8):
         _read(size, 1_000, 500_000)
 
     assert _read(size, 1_000, 500_000) == 1
+
+
+def test_read_size_follows_a_slow_database_and_recovers() -> None:
+    """Batches that take too long are halved, down to a 64th; quick ones grow to what is aimed for."""
+    size = ReadSize(4_000, 8 << 20, slow=2.0)
+    for _ in range(25):
+        _read(size, 1, 1_000)
+    full = size.entries()
+
+    size.took(2.1)
+    assert size.entries() == pytest.approx(full / 2, abs=1)
+    for _ in range(20):
+        size.took(60.0)
+    assert size.entries() == pytest.approx(full / 64, abs=1)
+    for _ in range(30):
+        size.took(0.1)
+    assert size.entries() == full
 
 
 @given(st.lists(st.integers(0, 5_000), max_size=60))

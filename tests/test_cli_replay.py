@@ -611,7 +611,7 @@ def on_stream(server: ValkeyServer) -> list[bytes]:
     """Return every event on the stream."""
     with server.client() as client:
         entries: Any = client.xrange(DEFAULT_STREAM)
-    return [line for _id, fields in entries for line in decode_frame(fields)]
+    return [bytes(line) for _id, fields in entries for line in decode_frame(fields)]
 
 
 def test_to_the_stream_in_frames(folder: Path, valkey: ValkeyServer) -> None:

@@ -53,6 +53,15 @@ def test_an_item_may_hold_several_lines(codec: Codec) -> None:
     assert decode_frame(as_redis_gives_it(fields)) == LINES
 
 
+def test_what_is_packed_in_pieces_is_one_frame_that_says_its_size() -> None:
+    """As many lines as a frame has, and one more than fits a piece: what unpacks may look first."""
+    for count in (1, 16, 17, 100):
+        lines = [b'{"n":%d}' % number for number in range(count)]
+        fields = as_redis_gives_it(FrameEncoder("zstd").encode(lines, count))
+        assert decode_frame(fields) == lines
+        assert zstandard.frame_content_size(fields[b"data"]) == len(b"\n".join(lines))
+
+
 def test_a_frame_may_be_written_by_hand() -> None:
     """One XADD from a shell is a producer; a line end at the end is what shells leave there."""
     assert decode_frame(frame()) == LINES

@@ -164,7 +164,7 @@ def stream_hashes(server: ValkeyServer, stream: str) -> Iterator[tuple[str, str]
         while page := client.xrange(stream, start, count=_PAGE):
             for _, fields in page:
                 try:
-                    yield from map(key_and_hash, decode_frame(fields))
+                    yield from map(key_and_hash, map(bytes, decode_frame(fields)))
                 except BadInput:
                     yield unreadable(fields.get(b"data", b""))
             start = f"({page[-1][0].decode()}"

@@ -18,6 +18,11 @@ MAX_FRAME_BYTES: Final = 32 * MIB
 """Most bytes of JSON lines in one frame, unpacked."""
 MAX_FRAME_EVENTS: Final = 10_000
 DEFAULT_STREAM: Final = "spoolway:events"
+# Level 1 that remembers more of the frame: a tenth less in Redis for 3 µs more of an event of 4 KB.
+# Level 2 packs as well, and costs whoever unpacks it a fifth more; this one hardly anything.
+_PACKING: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=19, hash_log=17)
+_AT_ONCE: Final = 16
+"""Lines that are joined and packed in one go."""
 
 Codec = Literal["json", "zstd"]
 
@@ -25,22 +30,37 @@ Codec = Literal["json", "zstd"]
 class FrameEncoder:
     """Packs JSON lines into the fields of a stream entry. For one thread at a time."""
 
-    def __init__(self, codec: Codec = "zstd", level: int = 1) -> None:
+    def __init__(self, codec: Codec = "zstd") -> None:
         if codec not in ("json", "zstd"):
             raise ValueError(f'codec must be "json" or "zstd", got {codec!r}')
         self._codec = codec
-        self._compressor = zstandard.ZstdCompressor(level=level) if codec == "zstd" else None
+        self._compressor = (
+            zstandard.ZstdCompressor(compression_params=_PACKING) if codec == "zstd" else None
+        )
 
     def encode(self, lines: Sequence[bytes], events: int) -> dict[str, str | bytes | int]:
         """Return the entry of `events` events in `lines` (an item may hold several lines)."""
-        data = b"\n".join(lines)
-        if self._compressor:
-            data = self._compressor.compress(data)
+        data = _packed(lines, self._compressor) if self._compressor else b"\n".join(lines)
         return {"v": 1, "codec": self._codec, "n": events, "data": data}
 
 
-def decode_frame(fields: Mapping[bytes, bytes]) -> list[bytes]:
-    """Return the JSON lines of one stream entry.
+def _packed(lines: Sequence[bytes], compressor: zstandard.ZstdCompressor) -> bytes:
+    """Return the joined lines as one zstd frame that says their size.
+
+    Joining all of them at once would keep Python's lock from a proxy's event loop for 0.2 ms;
+    packing gives it back after each few.
+    """
+    packing = compressor.compressobj(size=sum(map(len, lines)) + len(lines) - 1)
+    packed: list[bytes] = []
+    for start in range(0, len(lines), _AT_ONCE):
+        if start:
+            packed.append(packing.compress(b"\n"))
+        packed.append(packing.compress(b"\n".join(lines[start : start + _AT_ONCE])))
+    return b"".join((*packed, packing.flush()))
+
+
+def decode_frame(fields: Mapping[bytes, bytes]) -> list[memoryview]:
+    """Return the JSON lines of one stream entry, as views of what was unpacked.
 
     Raises:
         BadFrame: the entry breaks the contract; the message says which field, and what is expected.
@@ -62,18 +82,31 @@ def decode_frame(fields: Mapping[bytes, bytes]) -> list[bytes]:
         raise BadFrame('field "codec" is json, and "data" is packed with zstd: set "codec" to zstd')
     if len(data) > MAX_FRAME_BYTES:
         raise Oversize(f"{len(data)} bytes of JSON lines; a frame has at most {MAX_FRAME_BYTES}")
-    data = data.removesuffix(b"\n")
-    events = data.count(b"\n") + 1  # counted, not split: 32 MiB of line ends are 33 million lines
-    if events > MAX_FRAME_EVENTS:
-        raise Oversize(f"{events} events; a frame has at most {MAX_FRAME_EVENTS}")
-    if fields.get(b"n") != b"%d" % events:
+    lines = _split(data)
+    if fields.get(b"n") != b"%d" % len(lines):
         raise _fault(
             fields,
             b"n",
             f'field "n" must be the number of events: it is {_got(fields, b"n")}, and "data" has '
-            f"{events} lines; an event is one line, without a line end in it",
+            f"{len(lines)} lines; an event is one line, without a line end in it",
         )
-    return data.split(b"\n")
+    return lines
+
+
+def _split(data: bytes) -> list[memoryview]:
+    """Split at line ends, and copy nothing: `bytes.split` takes as long as parsing does."""
+    view = memoryview(data)
+    last = len(data) - data.endswith(b"\n")
+    lines: list[memoryview] = []
+    start = 0
+    while (end := data.find(b"\n", start, last)) >= 0:
+        lines.append(view[start:end])
+        start = end + 1
+        if len(lines) == MAX_FRAME_EVENTS:  # 32 MiB of line ends are 33 million lines
+            events = data.count(b"\n", 0, last) + 1
+            raise Oversize(f"{events} events; a frame has at most {MAX_FRAME_EVENTS}")
+    lines.append(view[start:last])
+    return lines
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -4,12 +4,12 @@ Each direction has a fast way that pays for nothing it does not need, and falls 
 `normalise` for whatever the fast way refuses.
 """
 
-import math
 import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -44,8 +44,9 @@ def encode_line(fields: Mapping[str, object], caps: Caps = DEFAULT_CAPS) -> byte
         line = orjson.dumps(fields, default=represent, option=orjson.OPT_NAIVE_UTC)
     except TypeError:  # orjson.JSONEncodeError: a lone surrogate, 65 bits, a key that is no string
         return normalised_line(fields, caps)
-    # An escaped NUL, or the legal text \\u0000, which stays as it is.
-    if _find_nul(line) or (len(line) > caps.least and _is_too_large(fields, line, caps)):
+    # An escaped NUL, or the legal text \\u0000, which stays as it is. From its end, because CPython
+    # needs half the time for that.
+    if line.rfind(_NUL) >= 0 or (len(line) > caps.least and _is_too_large(fields, line, caps)):
         return normalised_line(fields, caps)
     return line
 
@@ -60,7 +61,7 @@ def _is_too_large(fields: Mapping[str, object], line: bytes, caps: Caps) -> bool
     )
 
 
-_find_nul: Final = re.compile(rb"\\u0000").search  # faster than `in`, where there are many digits
+_NUL: Final = rb"\u0000"
 # Not `time`: orjson 3.13.0 writes time(0, 0, 0, 10_000), a hundredth of a second, as a tenth.
 # Nor dataclasses: it writes cached properties and other attributes, too.
 _PLAIN: Final = frozenset(
@@ -79,14 +80,18 @@ def _is_plain(fields: Mapping[str, object], most: int) -> bool:
     values: list[Any] = [*fields.values()]
     for value in values:  # which grows while it is walked
         kind = type(value)
-        if kind in _PLAIN:
+        if kind is str or kind is int or kind in _PLAIN:  # most are one of the first two
             continue
+        if kind is float:
+            if isfinite(value):
+                continue
+            return False
         # `+=` copies in one step: another thread may change the container.
-        if kind in _MAPPINGS:
+        if kind is dict or kind in _MAPPINGS:
             values += value.values()
         elif kind is list or (kind is tuple and tuple not in map(type, value)):
             values += value
-        elif not (math.isfinite(value) if kind is float else issubclass(kind, (str, int))):
+        elif not issubclass(kind, (str, int)):
             return False
         if len(values) > most:
             return False
@@ -96,7 +101,7 @@ def _is_plain(fields: Mapping[str, object], most: int) -> bool:
 _decode: Final = msgspec.json.Decoder(Event).decode
 
 
-def decode_line(line: bytes) -> Event:
+def decode_line(line: bytes | memoryview) -> Event:
     """Read one event; what breaks the contract but can be understood is repaired and marked.
 
     Raises:
@@ -111,10 +116,10 @@ def decode_line(line: bytes) -> Event:
     return event
 
 
-def repair_line(line: bytes, caps: Caps = REPAIR_CAPS) -> Event:
+def repair_line(line: bytes | memoryview, caps: Caps = REPAIR_CAPS) -> Event:
     """Read one event by the rules of `normalise`, value by value; raises as `decode_line` does."""
     # Bytes that are no UTF-8 become lone surrogates, so that the repair of the value sees them.
-    text, deep = _without_deep(line.decode(errors="surrogateescape"))
+    text, deep = _without_deep(str(line, errors="surrogateescape"))
     try:
         members = parse_exact(text)
     except (ValueError, RecursionError) as error:

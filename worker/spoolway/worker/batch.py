@@ -12,6 +12,8 @@ from spoolway.worker.stores import Item
 from spoolway.worker.stream import Entry
 
 _MS_PER_DAY = 86_400_000
+_LEAST_SHARE = 1 / 64
+"""Of the batch that is aimed for: so much smaller it becomes where the database is that slow."""
 
 
 class OutsideWindow(BadInput):
@@ -50,7 +52,7 @@ class Batch:
     @property
     def size(self) -> int:
         """Bytes of the JSON lines in it, and of what could not be read."""
-        lines = sum(len(item.line) for item in self.items)
+        lines = sum(len(item.text) for item in self.items)
         return lines + sum(len(letter.raw) for letter in self.dead)
 
     def parts(self, most: int) -> Iterator[list[Item]]:
@@ -63,7 +65,7 @@ class Batch:
         size = 0
         for item in self.items:
             part.append(item)
-            size += len(item.line)
+            size += len(item.text)
             if size >= most:
                 yield part
                 part, size = [], 0
@@ -96,7 +98,9 @@ def assemble_chunk(chunk: Chunk, segment: str, window: Window) -> Batch:
     return batch
 
 
-def _decode(lines: Sequence[bytes], source: str, bounds: tuple[int, int], batch: Batch) -> None:
+def _decode(
+    lines: Sequence[bytes | memoryview], source: str, bounds: tuple[int, int], batch: Batch
+) -> None:
     oldest, newest = bounds
     for line in lines:
         try:
@@ -105,7 +109,7 @@ def _decode(lines: Sequence[bytes], source: str, bounds: tuple[int, int], batch:
             if not oldest <= ms <= newest:
                 raise _outside(event.id, ms, oldest, newest)
         except BadInput as error:
-            batch.dead.append(DeadLetter(error.reason, str(error), line, source))
+            batch.dead.append(DeadLetter(error.reason, str(error), bytes(line), source))
         else:
             batch.items.append(Item(event, line, ms // _MS_PER_DAY))
 
@@ -133,15 +137,19 @@ def _outside(event_id: UUID, ms: int, oldest: int, newest: int) -> OutsideWindow
 class ReadSize:
     """How many entries to read for the next batch: aims at events and bytes, learns from the last.
 
-    A frame holds from one event to thousands. State is two moving averages; the decision is a
-    pure function of them.
+    A frame holds from one event to thousands, and a database may take a second for what another
+    one takes in ten milliseconds. State is two moving averages and a share of the aim; the decision
+    is a pure function of them.
     """
 
-    def __init__(self, events: int, size: int) -> None:
+    def __init__(self, events: int, size: int, slow: float) -> None:
+        """Aim at so many events, or bytes; a batch that takes over `slow` seconds was too large."""
         self._target_events = events
         self._target_bytes = size
+        self._slow = slow
         self._events_per_entry = 100.0  # what this project's producer packs
         self._bytes_per_entry = 400 * 1024.0
+        self._share = 1.0
 
     def observe(self, entries: Sequence[Entry], batch: Batch) -> None:
         """Learn from what was read."""
@@ -149,8 +157,18 @@ class ReadSize:
         self._events_per_entry += (batch.events / count - self._events_per_entry) / 2
         self._bytes_per_entry += (batch.size / count - self._bytes_per_entry) / 2
 
+    def took(self, seconds: float) -> None:
+        """Learn from how long a batch took until it was safe: down by halves, up by quarters.
+
+        A batch that takes as long as a write may take would be tried again, as large, for ever.
+        """
+        if seconds > self._slow:
+            self._share = max(self._share / 2, _LEAST_SHARE)
+        else:
+            self._share = min(self._share * 1.25, 1.0)
+
     def entries(self) -> int:
         """Return the COUNT for the next read."""
         by_events = self._target_events / max(self._events_per_entry, 1.0)
         by_bytes = self._target_bytes / max(self._bytes_per_entry, 1.0)
-        return max(1, round(min(by_events, by_bytes)))
+        return max(1, round(min(by_events, by_bytes) * self._share))

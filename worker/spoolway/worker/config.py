@@ -70,15 +70,15 @@ class Settings(BaseSettings):
         "Name of this worker in the group. Default: host name and a slot locked in SPOOLWAY_DIR.",
     )
     batch_events: int = _env(
-        "SPOOLWAY_BATCH_EVENTS", 1000, "Events a batch aims for.", ge=1, le=100_000
+        "SPOOLWAY_BATCH_EVENTS", 4000, "Events a batch aims for.", ge=1, le=100_000
     )
     batch_bytes: int = _env(
         "SPOOLWAY_BATCH_BYTES", 8 << 20, "Bytes of JSON lines a batch aims for.", ge=1024
     )
     in_flight: int = _env(
         "SPOOLWAY_IN_FLIGHT",
-        2,
-        "Batches at once: the next is read and decoded while one commits.",
+        3,
+        "Batches at once: the next is read and decoded while others commit.",
         ge=1,
         le=16,
     )

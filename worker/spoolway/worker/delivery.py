@@ -216,10 +216,11 @@ def _json_line(item: Item) -> bytes:
 
     A spooled line is read by people and by jq; another language's producer may have sent NaN.
     """
+    line = item.line
     try:
-        _SYNTAX.decode(item.line)
-        if not item.line.isascii():
-            item.line.decode()  # msgspec skips over what is no UTF-8
+        _SYNTAX.decode(line)
+        if not line.isascii():
+            line.decode()  # msgspec skips over what is no UTF-8
     except (ValueError, RecursionError):
         return encode_event(repaired(item).event)
-    return item.line
+    return line

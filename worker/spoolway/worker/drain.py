@@ -20,6 +20,8 @@ from spoolway.worker.stream import KEEP_SECONDS, Entry, Stream
 log = logging.getLogger("spoolway.drain")
 
 _AFTER_FAILED_READ: Final = 0.25
+_SLOW_SHARE: Final = 0.2
+"""Of the time that a write may take: batches that take longer become smaller."""
 
 
 class Drain:
@@ -37,6 +39,7 @@ class Drain:
         batch_events: int,
         batch_bytes: int,
         in_flight: int,
+        write_timeout: float,
     ) -> None:
         self._stream = stream
         self._delivery = delivery
@@ -44,7 +47,7 @@ class Drain:
         self._redis_outage = redis_outage
         self._stop = stop
         self._window = window
-        self._size = ReadSize(batch_events, batch_bytes)
+        self._size = ReadSize(batch_events, batch_bytes, write_timeout * _SLOW_SHARE)
         self._slots = asyncio.Semaphore(in_flight)
         self._held: set[bytes] = set()  # ids of entries in flight
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -136,7 +139,9 @@ class Drain:
         try:
             batch = assemble(entries, self._window)
             self._size.observe(entries, batch)
+            began = self._redis_outage.clock()
             await self._delivery.deliver(batch)
+            self._size.took(self._redis_outage.clock() - began)
         except Stopping:
             pass  # still pending: read again at the next start, or claimed by another worker
         except Exception:

@@ -56,7 +56,7 @@ async def _run_arq(redis_url: str, ctx: dict[str, Any]) -> None:
         health_check_interval=30,
         job_timeout=60,
         keep_result=60,
-        poll_delay=1.0,
+        poll_delay=2.0,  # cron jobs run once a minute; every look is a round trip
         timezone=UTC,
         handle_signals=False,
         job_serializer=orjson.dumps,

@@ -119,6 +119,7 @@ class Service:
             batch_events=settings.batch_events,
             batch_bytes=settings.batch_bytes,
             in_flight=settings.in_flight,
+            write_timeout=settings.write_timeout,
         )
         replay = Replay(
             store,

@@ -14,8 +14,14 @@ class Item(msgspec.Struct, gc=False):
     """One event, the bytes it came as, and the UTC day its id falls on (days since 1970)."""
 
     event: Event
-    line: bytes
+    text: bytes | memoryview
+    """Its JSON line; a view of a frame is not copied for the many of whom nobody asks for it."""
     day: int
+
+    @property
+    def line(self) -> bytes:
+        """Return its JSON line."""
+        return bytes(self.text)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ table, which tells exactly what was inserted and what was a duplicate.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from typing import Any, Final, TypeVar
@@ -176,8 +176,9 @@ class PostgresStore:
 
 async def _copy(connection: Any, requests: Sequence[Item], errors: Sequence[Item]) -> Written:
     if requests:
-        rows = [REQUESTS.row(item.event) for item in requests]
-        await _copy_rows(connection, REQUESTS, rows, REQUESTS.table)
+        # Made as they are sent: the server works on the first while the last are still made.
+        requests_made = (REQUESTS.row(item.event) for item in requests)
+        await _copy_rows(connection, REQUESTS, requests_made, REQUESTS.table)
     if errors:
         rows = [ERRORS.row(item.event) for item in errors]
         await _copy_errors(connection, errors, rows, ERRORS.table)
@@ -246,7 +247,7 @@ def _request_of(item: Item) -> UUID | None:
 
 
 async def _copy_rows(
-    connection: Any, rows: Rows, records: Sequence[Row], into: str, *more_columns: str
+    connection: Any, rows: Rows, records: Iterable[Row], into: str, *more_columns: str
 ) -> None:
     await connection.copy_records_to_table(
         into, records=records, columns=[*rows.columns, *more_columns]
