@@ -30,7 +30,7 @@ ifneq ($(shell test -x $(LITELLM_VENV)/bin/python && cat $(LITELLM_STAMP) 2>/dev
 $(LITELLM_STAMP): FORCE
 endif
 
-.PHONY: help run test litellm chaos lint types format bench bench-proxy clean FORCE
+.PHONY: help run test litellm chaos lint types format bench bench-check bench-proxy bench-scale clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,11 +64,17 @@ format: $(STAMP) ## Rewrite the sources: formatting and the fixes ruff calls saf
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## Measure ingest against plain COPY, an ORM and one arq job per event; and the spool
+bench: $(STAMP) ## Measure ingest against plain COPY, SQLAlchemy, arq and a list; the spool; what emit() costs
 	@$(BIN)/python benchmarks/ingest.py $(ARGS)
+
+bench-check: $(STAMP) ## Measure what is in benchmarks/recorded.json; fail if a ratio has fallen (five minutes)
+	@$(BIN)/python benchmarks/ingest.py --check $(ARGS)
 
 bench-proxy: $(STAMP) ## Measure what a proxy loses by being recorded, also while Redis is away
 	@$(BIN)/python benchmarks/proxy.py $(ARGS)
+
+bench-scale: $(STAMP) ## Measure how costs grow with workers, rows, backlog and size; predict from that
+	@$(BIN)/python benchmarks/capacity.py measure $(ARGS)
 
 clean: ## Remove the environment, caches and built packages (./var, the data, stays)
 	rm -rf $(VENV) $(LITELLM_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

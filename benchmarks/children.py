@@ -67,9 +67,18 @@ class Child:
         folder = folder.resolve()
         return any(Path(file.path).parent == folder for file in files)
 
+    def pause(self) -> None:
+        """Take the processor from it, until `go_on`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it run on where it was."""
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """SIGTERM; SIGKILL after a deadline."""
         if self._process.poll() is None:
+            self.go_on()  # one that is paused hears nothing
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(_STOP_SECONDS)

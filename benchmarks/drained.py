@@ -1,7 +1,7 @@
 """Watching a backlog shrink: when a worker begins, and when its last event is where it belongs."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +17,18 @@ _FILL_BYTES: Final = 8 << 20
 
 
 def fill(client: Any, frames: Iterable[Frame]) -> None:
-    """Put frames on the stream; its group reads from the first one on."""
+    """Make the stream, and put frames on it; its group reads from the first one on."""
+    make_group(client)
+    push(client, frames)
+
+
+def make_group(client: Any) -> None:
+    """Make the stream, empty, and its group."""
     client.xgroup_create(DEFAULT_STREAM, GROUP, id="0", mkstream=True)
+
+
+def push(client: Any, frames: Iterable[Frame]) -> None:
+    """Put frames on the stream."""
     size = 0
     with client.pipeline(transaction=False) as pipeline:
         for frame in frames:
@@ -38,6 +48,16 @@ def begun(client: Any, worker: Child) -> float:
         return bool(group["entries-read"])
 
     return _first(has_read, worker)
+
+
+def until_reading(client: Any, workers: Sequence[Child]) -> None:
+    """Return when each of these workers waits for an entry."""
+
+    def are_reading() -> bool:
+        return sum("b" in one["flags"] for one in client.client_list()) >= len(workers)
+
+    for worker in workers:
+        _first(are_reading, worker)
 
 
 def replay_begun(spool: Path, worker: Child) -> float:

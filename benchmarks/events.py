@@ -20,7 +20,7 @@ Fields = dict[str, Any]
 
 SEED: Final = 20_260_131
 KIB: Final = 1024
-_RICH_FROM: Final = 2 * KIB
+RICH_FROM: Final = 2 * KIB
 """Smaller events have fewer headers and no answer: their columns alone would fill them."""
 _RESERVOIR_CHARS: Final = 8 * KIB * KIB
 """Text to cut from: so much that events of one frame hardly ever share a passage."""
@@ -97,24 +97,32 @@ class Events:
         self._text = _reservoir()
         self._prompts = [self._cut(self._random.randint(150, 500)) for _ in range(12)]
         # Everything but the text, measured: the text is what is left of the size.
-        self._plain = len(encode_line(self._event(0)))
+        self._plain = {
+            is_rich: len(encode_line(self._filled(0, is_rich=is_rich))) for is_rich in (False, True)
+        }
 
     def __iter__(self) -> Iterator[Fields]:
         """Yield events, each with an id of its own, as dicts of Python values."""
         while True:
-            yield self._event(self._size - self._plain)
+            yield self.request(self._size)
 
-    def _event(self, text: int) -> Fields:
+    def request(self, size: int) -> Fields:
+        """Return one of about this size."""
+        is_rich = size >= RICH_FROM
+        return self._filled(max(size - self._plain[is_rich], 0), is_rich=is_rich)
+
+    def _filled(self, text: int, *, is_rich: bool) -> Fields:
+        """Return an event with this many characters of text, divided as in a chat."""
         event = self._columns()
-        if self._size < _RICH_FROM:
-            event["body"] = self._body("", max(text, 0))
+        if not is_rich:
+            event["body"] = self._body("", text)
             return event
         prompt = self._random.choice(self._prompts) if text else ""
         question = max(text - len(prompt), 0) * 6 // 10
         answer = max(text - len(prompt) - question, 0)
         event["body"] = self._body(prompt, question)
         event["headers"] |= self._more_headers()
-        event["response"] = self._response(event, answer)
+        self._answer(event, answer)
         event["route"] = {
             "rule": f"{event['provider']}-eu",
             "candidates": [event["provider"], "fallback"],
@@ -184,15 +192,16 @@ class Events:
             "x-stainless-retry-count": "0",
         }
 
-    def _response(self, event: Fields, answer: int) -> Fields:
-        return {
+    def _answer(self, event: Fields, size: int) -> None:
+        """Give it an answer of this many characters."""
+        event["response"] = {
             "id": f"chatcmpl-{self._token(29)}",
             "object": "chat.completion",
             "model": event["provider_model"],
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": self._cut(answer)},
+                    "message": {"role": "assistant", "content": self._cut(size)},
                     "finish_reason": "stop",
                 }
             ],

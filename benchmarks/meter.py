@@ -16,11 +16,10 @@ class Measured:
 
 
 class Meter:
-    """Runs from `start` to `stop`. `client` is the process that writes: by default this one."""
+    """Runs from `start` to `stop`. `clients` are the processes that write: by default this one."""
 
-    def __init__(self, servers: Servers, client: int | None = None) -> None:
-        # Our own children are servers and other contestants: not counted as ours.
-        self._client = client or os.getpid()
+    def __init__(self, servers: Servers, *clients: int) -> None:
+        self._clients = clients
         self._servers = {"database": servers.postgres.pid, "redis": servers.valkey.pid}
         self._began = 0.0
         self._cpu: dict[str, float] = {}
@@ -37,9 +36,10 @@ class Meter:
         return Measured(seconds, {who: used[who] - self._cpu[who] for who in used})
 
     def _used(self) -> dict[str, float]:
-        if self._client == os.getpid():
+        if self._clients:
+            client = sum(map(cpu_seconds, self._clients))
+        else:
+            # Our own children are servers and other contestants: not counted as ours.
             times = os.times()
             client = times.user + times.system
-        else:
-            client = cpu_seconds(self._client)
         return {"client": client, **{who: cpu_seconds(pid) for who, pid in self._servers.items()}}

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import Any, Final
 
 import psutil
 
-from benchmarks.backlog import Backlog
-from benchmarks.contestants import CONTESTANTS
-from benchmarks.emit import SEARCHES, Emitted
-from benchmarks.floors import LIMITS, MIB, Ratio, Verdict, ratios, verdicts
-from benchmarks.opening import Opened
+from benchmarks.contestants import CONTESTANTS, Contestant
+from benchmarks.judged import Judged, judged
+from benchmarks.probes.base import Figure
+from benchmarks.ratios import LIMITS, SATURATING, each_round, figures
 from benchmarks.rounds import Run
 
 LOAD_BEFORE: Final = os.getloadavg()[0]
@@ -27,41 +26,32 @@ LOAD_BEFORE: Final = os.getloadavg()[0]
 class Result:
     """Everything that was measured, and on what."""
 
+    machine: dict[str, Any]
     servers: dict[str, Any]
     loads: list[dict[str, Any]]
     runs: list[Run]
-    emitted: list[Emitted]
-    backlog: Backlog | None
-    opened: Opened | None
+    probed: list[Figure]
     is_quick: bool
     """Whether there were too few events to judge by."""
 
     @property
-    def ratios(self) -> list[Ratio]:
-        """Who is how many times as fast as whom."""
-        return ratios(self.runs)
-
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """What was promised, and what was measured; nothing after a quick run."""
+    def figures(self) -> list[Judged]:
+        """Every figure that is no line of the table; without bounds after a quick run."""
+        found = [*figures(self.runs, self.loads), *self.probed]
         if self.is_quick:
-            return []
-        return verdicts(self.runs, self.emitted, self.backlog, self.opened)
+            found = [replace(figure, bound=None) for figure in found]
+        return judged(found)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values: seconds, bytes, microseconds, events per second."""
         return {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
+            "machine": self.machine,
             "quick": self.is_quick,
             "servers": self.servers,
             "loads": self.loads,
             "runs": [{**asdict(run), "rate": run.rate} for run in self.runs],
-            "ratios": [asdict(ratio) for ratio in self.ratios],
-            "emit": [asdict(one) for one in self.emitted],
-            "backlog": asdict(self.backlog) if self.backlog else None,
-            "opening": asdict(self.opened) if self.opened else None,
-            "floors": [asdict(verdict) for verdict in self.verdicts],
+            "figures": [figure.as_json() for figure in self.figures],
         }
 
     def as_markdown(self) -> str:
@@ -69,23 +59,18 @@ class Result:
         parts = [self._conditions()]
         if self.runs:
             parts.append(self._table())
-        if self.emitted:
-            parts.append(_emit(self.emitted))
-        if self.backlog:
-            parts.append(_backlog(self.backlog))
-        if self.opened:
-            parts.append(_opening(self.opened))
-        if self.verdicts:
-            parts.append(_floors(self.verdicts))
+        if found := self.figures:
+            head = ["| what | measured | floor | aim | |", "|---|---:|---:|---:|---|"]
+            parts.append("\n".join([*head, *(figure.as_row() for figure in found)]))
         if self.is_quick:
             parts.append("A quick run: it shows that everything works, and not how fast.")
         return "\n\n".join(parts) + "\n"
 
     def _conditions(self) -> str:
-        ours, theirs = machine(), self.servers
+        ours, theirs = self.machine, self.servers
         redis = next(name for name in ("valkey", "redis") if name in theirs)
         sizes = "; ".join(
-            f"{load['kilobytes']} KB: {load['bytes_per_event']:,} bytes of JSON, "
+            f"{load['load']}: {load['bytes_per_event']:,} bytes of JSON, "
             f"{load['packed']:.2f} of that in a frame"
             for load in self.loads
         )
@@ -94,46 +79,61 @@ class Result:
             f"spoolway {ours['spoolway']}; PostgreSQL {theirs['postgresql']} "
             f"{'with' if theirs['lz4'] else 'without'} lz4, {redis.title()} {theirs[redis]}, "
             f"SQLite {theirs['sqlite']}; data on {theirs['file_system']}, everything synced; load "
-            f"before: {ours['load_before']:.1f}.\n"
-            f"Events: {sizes}."
+            f"before: {ours['load_before']:.1f}."
+            + (f"\nEvents, in the mean: {sizes}." if sizes else "")
         )
 
     def _table(self) -> str:
         count = max(run.round for run in self.runs)
         rounds = f"{count} rounds" if count > 1 else "one round"
         caption = (
-            f"Events per second, median of {rounds} (lowest-highest). In brackets behind the CPU "
-            "time: who writes (client or worker), the database, Redis."
+            f"Events per second, median of {rounds} (lowest-highest), and MB of JSON per second. "
+            "÷ limit: COPY on one connection, executemany, append; ÷ saturating: COPY on as many "
+            "connections as the machine takes. In brackets behind the CPU time: who writes (client "
+            "or workers), the database, Redis."
+        )
+        head = (
+            "| events | contestant | events/s | spread | MB/s | ÷ limit | ÷ saturating | of events "
+            "| CPU s per 10,000 |"
         )
         lines = [
             caption,
             "",
-            "| events | contestant | events/s | spread | ÷ limit | of events | CPU s per 10,000 |",
-            "|---|---|---:|---:|---:|---:|---|",
+            head,
+            "|---|---|---:|---:|---:|---:|---:|---:|---|",
         ]
-        for kilobytes in sorted({run.kilobytes for run in self.runs}):
+        for load in self.loads:
             for contestant in CONTESTANTS:
                 runs = [
                     run
                     for run in self.runs
-                    if run.contestant == contestant.name and run.kilobytes == kilobytes
+                    if (run.contestant, run.load) == (contestant.name, load["load"])
                 ]
-                if not runs:
-                    continue
-                rates = [run.rate for run in runs]
-                lines.append(
-                    f"| {kilobytes} KB | {contestant.title} | {median(rates):,.0f} "
-                    f"| {min(rates):,.0f}-{max(rates):,.0f} "
-                    f"| {self._to_limit(contestant.name, kilobytes)} "
-                    f"| {median(run.events for run in runs):,.0f} | {_cpu(runs)} |"
-                )
+                if runs:
+                    lines.append(self._line(contestant, load, runs))
         return "\n".join(lines)
 
-    def _to_limit(self, name: str, kilobytes: int) -> str:
-        for ratio in self.ratios:
-            if (ratio.of, ratio.kilobytes) == (name, kilobytes) and ratio.to in LIMITS:
-                return f"{ratio.median:.2f}"
-        return ""
+    def _line(self, contestant: Contestant, load: dict[str, Any], runs: Sequence[Run]) -> str:
+        rates = [run.rate for run in runs]
+        rate = median(rates)
+        cells = [
+            load["load"],
+            contestant.title,
+            f"{rate:,.0f}",
+            f"{min(rates):,.0f}-{max(rates):,.0f}",
+            f"{rate * load['bytes_per_event'] / 1e6:,.0f}",
+            self._over(contestant, LIMITS[contestant.target], load),
+            self._over(contestant, SATURATING, load) if contestant.target == "postgres" else "",
+            f"{median(run.events for run in runs):,.0f}",
+            _cpu(runs),
+        ]
+        return f"| {' | '.join(cells)} |"
+
+    def _over(self, contestant: Contestant, limit: str, load: dict[str, Any]) -> str:
+        if contestant.name == limit:
+            return ""
+        each = each_round(self.runs, contestant.name, limit, load["load"])
+        return f"{median(each):.2f}" if each else ""
 
 
 def machine() -> dict[str, Any]:
@@ -161,41 +161,3 @@ def _processor() -> str:
 def _cpu(runs: Sequence[Run]) -> str:
     used = {who: median(run.cpu[who] / run.events * 10_000 for run in runs) for who in runs[0].cpu}
     return f"{sum(used.values()):.2f} ({', '.join(f'{seconds:.2f}' for seconds in used.values())})"
-
-
-def _emit(emitted: Sequence[Emitted]) -> str:
-    lines = ["| 4 KB event, 8 headers | median | p99 |", "|---|---:|---:|"]
-    for search, title in SEARCHES.items():
-        ours = [one for one in emitted if one.search == search]
-        if ours:
-            middle = median(one.median_us for one in ours)
-            lines.append(f"| {title} | {middle:.1f} µs | {median(o.p99_us for o in ours):.0f} µs |")
-    bare = median(one.orjson_median_us for one in emitted)
-    return "\n".join([*lines, f"| bare orjson.dumps | {bare:.1f} µs | |"])
-
-
-def _backlog(backlog: Backlog) -> str:
-    return (
-        f"{backlog.events:,} events of 4 KB waiting: {backlog.redis_bytes / MIB:.0f} MB in Redis "
-        f"({backlog.redis_bytes / backlog.json_bytes:.2f} of their JSON), worker's peak RSS "
-        f"{backlog.worker_peak_rss / MIB:.0f} MB, drained at "
-        f"{backlog.events / backlog.seconds:,.0f}/s."
-    )
-
-
-def _opening(opened: Opened) -> str:
-    cold = "" if opened.cold_seconds is None else f", {opened.cold_seconds * 1e3:.1f} ms from disk"
-    return (
-        f"A spool of {opened.events:,} events of {opened.size / opened.events:.0f} bytes "
-        f"({opened.segments} segments, {opened.size / MIB:.0f} MB), first events read: "
-        f"{opened.cached_seconds * 1e3:.1f} ms from cache{cold}."
-    )
-
-
-def _floors(found: Sequence[Verdict]) -> str:
-    lines = ["| floor | | measured | |", "|---|---:|---:|---|"]
-    lines += [
-        f"| {one.what} | {one.bound} | {one.measured} | {'pass' if one.met else 'FALLS SHORT'} |"
-        for one in found
-    ]
-    return "\n".join(lines)

@@ -7,15 +7,18 @@ from typing import Final
 
 from benchmarks.contestants import Contestant
 from benchmarks.servers import Servers
-from benchmarks.workload import MOST_DICTS, Workload
+from benchmarks.workload import Workload
 
 WARM_UP: Final = 0
 """The number of the round that is not counted."""
-FEW: Final = {"batches": 10_000, "one by one": 500}
-"""Events of the warm-up: half a second's work, which tells how many a turn of seconds needs."""
-MOST: Final = {"batches": 200_000, "one by one": MOST_DICTS}
+FEW_BYTES: Final = 40_000_000
+FEW: Final = {"batches": 10_000, "hundreds": 2_000, "one by one": 500}
+"""Most bytes of JSON, and most events, of the warm-up: half a second's work, which tells how many
+events a turn of seconds needs."""
 MOST_SPOOLED: Final = 50_000
 """A bare disk takes several times as much in two seconds, and all of it is made, and held, before."""
+
+Turn = tuple[Contestant, Workload]
 
 
 @dataclass(slots=True, frozen=True)
@@ -23,7 +26,7 @@ class Run:
     """One contestant's turn in one round."""
 
     contestant: str
-    kilobytes: int
+    load: str
     round: int
     events: int
     seconds: float
@@ -55,64 +58,58 @@ def take_turn(
         "sqlite": servers.sqlite_rows,
         "spool": servers.spool_rows,
     }[contestant.target]()
-    if rows != (expected := load.rows(events)):
+    if rows != (expected := load.stored(events)):
         raise WrongRows(
-            f"{contestant.title}, {load.label}: {contestant.target} holds {rows}, "
-            f"expected {expected}"
+            f"{contestant.title}, {load.key}: {contestant.target} holds {rows}, expected {expected}"
         )
-    run = Run(contestant.name, load.kilobytes, number, events, measured.seconds, measured.cpu)
-    say(f"{load.label}  {contestant.title}: {events:,} events, {run.rate:,.0f}/s")
+    run = Run(contestant.name, load.key, number, events, measured.seconds, measured.cpu)
+    say(f"{load.key}  {contestant.title}: {events:,} events, {run.rate:,.0f}/s")
     return run
 
 
-def warm_up(
-    servers: Servers, contestants: Sequence[Contestant], loads: Sequence[Workload], seconds: float
-) -> dict[tuple[str, int], int]:
+def few(contestant: Contestant, load: Workload) -> int:
+    """Return how many events tell how fast a contestant is, roughly."""
+    return min(FEW[contestant.pace], FEW_BYTES // load.bytes_per_event)
+
+
+def warm_up(servers: Servers, turns: Sequence[Turn], seconds: float) -> dict[tuple[str, str], int]:
     """Give each contestant a few events, and return how many it needs to be busy for `seconds`."""
-    fastest: dict[tuple[str, str, int], float] = {}
-    for load in loads:
-        for contestant in _measured_with(load, contestants):
-            run = take_turn(servers, contestant, load, FEW[contestant.pace], WARM_UP)
-            peers = contestant.target, contestant.pace, load.kilobytes
-            fastest[peers] = max(fastest.get(peers, 0.0), run.rate)
+    fastest: dict[tuple[str, str, str], float] = {}
+    for one, load in turns:
+        run = take_turn(servers, one, load, few(one, load), WARM_UP)
+        peers = one.target, one.pace, load.key
+        fastest[peers] = max(fastest.get(peers, 0.0), run.rate)
     return {
-        (one.name, load.kilobytes): min(
-            _rounded(fastest[one.target, one.pace, load.kilobytes] * seconds),
-            MOST_SPOOLED if one.target == "spool" else MOST[one.pace],
+        (one.name, load.key): min(
+            _rounded(fastest[one.target, one.pace, load.key] * seconds),
+            MOST_SPOOLED if one.target == "spool" else load.most,
         )
-        for load in loads
-        for one in _measured_with(load, contestants)
+        for one, load in turns
     }
 
 
 def rounds(
     servers: Servers,
-    contestants: Sequence[Contestant],
-    loads: Sequence[Workload],
+    turns: Sequence[Turn],
     *,
     count: Callable[[Contestant, Workload], int],
     number_of_rounds: int,
     after_each: Callable[[], None],
 ) -> list[Run]:
-    """Give everyone a turn in each round.
+    """Give everyone a turn in each round, size by size.
 
     Another one begins each time, so that none is always the first on a cold machine.
     """
     runs: list[Run] = []
     for number in range(1, number_of_rounds + 1):
         say(f"round {number} of {number_of_rounds}")
-        for load in loads:
-            ours = _measured_with(load, contestants)
-            first = (number - 1) % len(ours) if ours else 0
-            for contestant in [*ours[first:], *ours[:first]]:
-                events = count(contestant, load)
-                runs.append(take_turn(servers, contestant, load, events, number))
+        for key in dict.fromkeys(load.key for _, load in turns):
+            ours = [turn for turn in turns if turn[1].key == key]
+            first = (number - 1) % len(ours)
+            for one, load in [*ours[first:], *ours[:first]]:
+                runs.append(take_turn(servers, one, load, count(one, load), number))
         after_each()
     return runs
-
-
-def _measured_with(load: Workload, contestants: Sequence[Contestant]) -> list[Contestant]:
-    return [one for one in contestants if load.kilobytes in one.kilobytes]
 
 
 def _rounded(events: float) -> int:

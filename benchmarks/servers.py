@@ -46,19 +46,31 @@ POSTGRES_SETTINGS: Final[Mapping[str, str | int]] = {
 VALKEY_SETTINGS: Final = {"auto-aof-rewrite-percentage": "0"}
 """As for checkpoints: the file is rewritten before each measurement."""
 
-
+_MOST_WORKERS: Final = 4
+"""Workers of one measurement."""
 _STORED: Final = """
-SELECT (SELECT count(*) FROM request_logs) + (SELECT count(*) FROM error_logs),
-       count(body), coalesce(sum(total_tokens), 0) FROM request_logs
+SELECT count(*),
+       (SELECT count(*) FROM error_logs),
+       (SELECT count(*) FROM error_logs WHERE request_log_id = request_id),
+       count(body), coalesce(sum(total_tokens), 0)
+FROM request_logs
 """
 
 
 class Stored(NamedTuple):
     """What is in both tables, or in a spool: enough to see that a contestant did all of its work."""
 
-    rows: int
+    requests: int
+    errors: int
+    linked: int
+    """Errors with a link to their request's row."""
     bodies: int
     tokens: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of both tables."""
+        return self.requests + self.errors
 
 
 class Servers:
@@ -78,6 +90,11 @@ class Servers:
     def worker_folder(self) -> Path:
         """What a worker is given as its `--dir`: new in each measurement."""
         return self.folder / "worker"
+
+    def worker_folders(self, count: int) -> list[Path]:
+        """Return as many, each for a worker of its own."""
+        more = [self.folder / f"worker-{number}" for number in range(2, count + 1)]
+        return [self.worker_folder, *more]
 
     @property
     def spool(self) -> Path:
@@ -111,7 +128,8 @@ class Servers:
         """Make everything as it was at the start, and let all of it reach the disk."""
         self.postgres.sql(f"TRUNCATE {', '.join(table.name for table in TABLES.values())}", "bench")
         self.postgres.sql("CHECKPOINT")
-        shutil.rmtree(self.worker_folder, ignore_errors=True)
+        for folder in self.worker_folders(_MOST_WORKERS):
+            shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self._sqlite.parent, ignore_errors=True)
         self._sqlite.parent.mkdir()
         shutil.copyfile(self._sqlite_template, self._sqlite)
@@ -122,10 +140,12 @@ class Servers:
 
     def postgres_rows(self) -> Stored:
         """Return what PostgreSQL's tables hold."""
+        self._link(self.postgres_url)
         return Stored(*map(int, self.postgres.sql(_STORED, "bench").split("|")))
 
     def sqlite_rows(self) -> Stored:
         """Return what the tables of the SQLite file hold."""
+        self._link(self.sqlite_url)
         connection = sqlite3.connect(self._sqlite)
         try:
             return Stored(*connection.execute(_STORED).fetchone())
@@ -134,16 +154,32 @@ class Servers:
 
     def spool_rows(self) -> Stored:
         """Return what a spool's files hold: every line whose checksum is right."""
-        rows = bodies = tokens = 0
+        requests = bodies = tokens = 0
         for path in self.spool.glob("*.jsonl*"):
             with path.open("rb") as file:
                 for text in filter(None, map(event_of, file)):
                     event = decode_line(text)
-                    assert isinstance(event, RequestEvent), "errors are not measured"
-                    rows += 1
+                    assert isinstance(event, RequestEvent), "only requests are spooled"
+                    requests += 1
                     bodies += bool(bytes(event.body))
                     tokens += event.total_tokens or 0
-        return Stored(rows, bodies, tokens)
+        return Stored(requests, 0, 0, bodies, tokens)
+
+    def _link(self, url: str) -> None:
+        """Do what a worker's cron job does each minute.
+
+        An error and its request that two batches, or two workers, commit at the same moment do not
+        see each other.
+        """
+
+        async def link() -> None:
+            store = open_store(Settings(database_url=url))
+            try:
+                await store.link_errors()
+            finally:
+                await store.close()
+
+        asyncio.run(link())
 
     def described(self) -> dict[str, Any]:
         """Return which servers these are, for the report."""

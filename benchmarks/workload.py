@@ -1,96 +1,142 @@
-"""One size of events, in every form that a contestant starts from."""
+"""One kind of events, in every form that a contestant starts from."""
 
 import gc
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
+from uuid import UUID
 
-import msgspec
+import orjson
 
+from benchmarks import rows
 from benchmarks.events import KIB, Events, Fields
+from benchmarks.mixed import Mixed
+from benchmarks.rows import Batch
 from benchmarks.servers import Stored
-from spoolway.schema import FrameEncoder, decode_line, encode_line, new_id
-from spoolway.worker.stores.rows import REQUESTS
+from spoolway.producer.frames import cut
+from spoolway.schema import FrameEncoder, encode_line, new_id
 
 FRAME_EVENTS: Final = 100
-"""Events of a frame: what the producer packs by default."""
-MOST_DICTS: Final = 8_000
-"""Events kept as dicts too, which take three times the memory: enough for who goes one by one."""
+"""Events of a frame, at most: what the producer packs by default."""
+_FRAME_BYTES: Final = 1 << 20
+"""As above."""
+MOST_BYTES: Final = 600_000_000
+"""Most bytes of lines that are kept, and given to anybody: as rows they are there twice."""
 
+_SAMPLE: Final = 2_000
+"""Events of which a size is taken."""
 _BEFORE_ID: Final = len(b'{"type":"request","id":"')
 _AFTER_ID: Final = _BEFORE_ID + len("00000000-0000-7000-8000-000000000000")
 
 Frame = dict[str, str | bytes | int]
-Row = tuple[Any, ...]
+Size = int | Literal["mixed"]
+SIZES: Final[Sequence[Size]] = (1, 4, 32, "mixed")
+"""Kilobytes of an event."""
+
+
+def key_of(size: Size) -> str:
+    """Return how a workload is called, in tables and by contestants: "4 KB", "mixed"."""
+    return size if size == "mixed" else f"{size} KB"
 
 
 class Workload:
-    """Events of about `kilobytes`, made when first asked for. All contestants share them."""
+    """Events of about `size` kilobytes each, or a mix. All contestants share them.
 
-    def __init__(self, kilobytes: int) -> None:
-        self.kilobytes = kilobytes
-        self.label = f"{kilobytes} KB"
-        self._source = iter(Events(kilobytes * KIB))
-        self._events: list[Fields] = []
+    They are made when first asked for.
+    """
+
+    def __init__(self, size: Size) -> None:
+        self.key = key_of(size)
+        self._source = iter(Mixed() if size == "mixed" else Events(size * KIB))
         self._lines: list[bytes] = []
         self._tokens: list[int] = []
+        self._errors_at: list[int] = []
+        self._linked_at: list[int] = []
+        self._half_linked: set[UUID] = set()
 
     def events(self, count: int) -> list[Fields]:
         """Return events as a proxy holds them: dicts of Python values."""
-        if count > MOST_DICTS:
-            raise ValueError(f"{count} events as dicts asked for, {MOST_DICTS} are kept")
-        self.lines(count)
-        return self._events[:count]
+        return [_as_held(orjson.loads(line)) for line in self.lines(count)]
 
     def lines(self, count: int) -> list[bytes]:
         """Return events as JSON lines."""
         for event in islice(self._source, max(count - len(self._lines), 0)):
-            if len(self._events) < MOST_DICTS:
-                self._events.append(event)
+            self._note(event)
             self._lines.append(encode_line(event))
-            self._tokens.append(event["total_tokens"])
         return self._lines[:count]
 
-    def rows(self, count: int) -> Stored:
+    def _note(self, event: Fields) -> None:
+        """Note what of it `stored` tells; the event itself is not kept."""
+        at = len(self._lines)
+        self._tokens.append(event.get("total_tokens", 0))
+        if is_error := event["type"] == "error":
+            self._errors_at.append(at)
+        link = event.get("request_id") if is_error else "errors" in event and event["id"]
+        if link in self._half_linked:  # whichever of the two comes second
+            self._linked_at.append(at)
+        elif link:
+            self._half_linked.add(link)
+
+    def stored(self, count: int) -> Stored:
         """Return what the tables must hold afterwards."""
         self.lines(count)
-        return Stored(count, count, sum(self._tokens[:count]))
+        errors = bisect_left(self._errors_at, count)
+        requests = count - errors
+        linked = bisect_left(self._linked_at, count)
+        return Stored(requests, errors, linked, requests, sum(self._tokens[:count]))
+
+    @property
+    def bytes_per_event(self) -> int:
+        """The mean size of a JSON line."""
+        lines = self.lines(_SAMPLE)
+        return round(sum(map(len, lines)) / len(lines))
+
+    @property
+    def most(self) -> int:
+        """How many of these events are not too much for the memory."""
+        return MOST_BYTES // self.bytes_per_event
 
     def frames(self, count: int) -> list[Frame]:
         """Return the same events as stream entries."""
         return list(pack(self.lines(count)))
 
-    def copy_rows(self, count: int) -> list[Row]:
-        """Return the same events as rows for COPY: jsonb cells are bytes as they go on the wire."""
-        rows = (REQUESTS.row(decode_line(line)) for line in self.lines(count))
-        return [tuple(map(_on_the_wire, row)) for row in rows]
+    def copy_batches(self, count: int, most_events: int) -> list[Batch]:
+        """Return the same events as rows for COPY; see `rows.batches`."""
+        return rows.batches(self.lines(count), most_events, rows.wire)
 
-    def text_rows(self, count: int) -> list[Row]:
+    def text_batches(self, count: int, most_events: int) -> list[Batch]:
         """Return the same events as rows for SQLite."""
-        return [REQUESTS.text_row(decode_line(line)) for line in self.lines(count)]
+        return rows.batches(self.lines(count), most_events, rows.text)
 
     def described(self) -> dict[str, Any]:
         """Return the size of an event's JSON line, and of frames over the lines in them."""
-        lines = self.lines(20 * FRAME_EVENTS)
-        size = sum(map(len, lines))
+        lines = self.lines(_SAMPLE)
+        packed = sum(packed_size(frame) for frame in pack(lines))
         return {
-            "kilobytes": self.kilobytes,
-            "bytes_per_event": round(size / len(lines)),
-            "packed": round(sum(packed_size(frame) for frame in pack(lines)) / size, 3),
+            "load": self.key,
+            "bytes_per_event": self.bytes_per_event,
+            "packed": round(packed / sum(map(len, lines)), 3),
         }
 
 
-def _on_the_wire(cell: object) -> object:
-    return b"\x01" + bytes(cell) if isinstance(cell, msgspec.Raw) else cell
+def _as_held(event: Fields) -> Fields:
+    event["id"] = UUID(event["id"])
+    for name in ("request_time", "timestamp"):
+        if name in event:
+            event[name] = datetime.fromisoformat(event[name])
+    if event["type"] == "error" and "request_id" in event:
+        event["request_id"] = UUID(event["request_id"])
+    return event
 
 
 def pack(lines: Sequence[bytes]) -> Iterator[Frame]:
     """Yield the frames a producer makes of these lines, with its defaults."""
     encoder = FrameEncoder()
-    for start in range(0, len(lines), FRAME_EVENTS):
-        chunk = lines[start : start + FRAME_EVENTS]
-        yield encoder.encode(chunk, len(chunk))
+    for frame in cut(((line, 1) for line in lines), FRAME_EVENTS, _FRAME_BYTES):
+        yield encoder.encode(frame.lines, frame.events)
 
 
 def packed_size(frame: Frame) -> int:

@@ -181,7 +181,20 @@ def test_every_exception_in_the_code_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["run", "test", "litellm", "lint", "types", "format", "bench", "bench-proxy", "clean"]
+    "target",
+    [
+        "run",
+        "test",
+        "litellm",
+        "lint",
+        "types",
+        "format",
+        "bench",
+        "bench-check",
+        "bench-proxy",
+        "bench-scale",
+        "clean",
+    ],
 )
 def test_make_lists_every_target(target: str) -> None:
     """`make` without arguments names each target with what it does."""

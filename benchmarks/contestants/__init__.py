@@ -3,21 +3,27 @@
 from typing import Final
 
 from benchmarks.contestants.arq_job import ArqJobPerEvent
-from benchmarks.contestants.base import Contestant
-from benchmarks.contestants.copy import Copy
+from benchmarks.contestants.base import ALL, Contestant
+from benchmarks.contestants.bulk import SqlalchemyBulk
+from benchmarks.contestants.copy import SATURATING, Copy
 from benchmarks.contestants.orm import OrmCommitPerEvent
+from benchmarks.contestants.redis_list import RedisList
 from benchmarks.contestants.replaying import SpoolwayReplay
 from benchmarks.contestants.spooling import Append, Writer
-from benchmarks.contestants.sqlite import SqliteExecutemany
-from benchmarks.contestants.stream import SpoolingWorker, SpoolwayWorker
+from benchmarks.contestants.sqlite import LOADS, SqliteExecutemany
+from benchmarks.contestants.stream import SpoolingWorker, SpoolwayWorkers
 
 CONTESTANTS: Final[tuple[Contestant, ...]] = (
-    Copy(),
-    SpoolwayWorker("spoolway", "Spoolway, stream → committed rows", "postgres"),
+    Copy("copy", 1),
+    Copy("copy-saturating", SATURATING),
+    SpoolwayWorkers("spoolway", "Spoolway, stream → committed rows", "postgres", ALL),
+    SpoolwayWorkers("spoolway-2", "Spoolway, 2 workers", "postgres", ALL, workers=2),
     OrmCommitPerEvent(),
+    SqlalchemyBulk(),
     ArqJobPerEvent(),
+    RedisList(),
     SqliteExecutemany(),
-    SpoolwayWorker("sqlite-spoolway", "Spoolway on SQLite", "sqlite"),
+    SpoolwayWorkers("sqlite-spoolway", "Spoolway on SQLite", "sqlite", LOADS),
     Append(),
     Writer(),
     SpoolingWorker(),

@@ -9,7 +9,7 @@ from arq.utils import timestamp_ms
 
 from benchmarks.children import python_module, running
 from benchmarks.contestants import arq_worker
-from benchmarks.contestants.base import ALL_SIZES, Pace, Target
+from benchmarks.contestants.base import PLAIN, Pace, Target
 from benchmarks.drained import until_empty
 from benchmarks.meter import Measured, Meter
 from benchmarks.servers import Servers
@@ -26,7 +26,7 @@ class ArqJobPerEvent:
     title = f"arq, one job per event, {arq_worker.MAX_JOBS} at once"
     target: Target = "postgres"
     pace: Pace = "one by one"
-    kilobytes = ALL_SIZES
+    loads = PLAIN
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring the events in, job by job."""
@@ -48,10 +48,11 @@ class ArqJobPerEvent:
 
 def _enqueue(client: Any, load: Workload, events: int) -> None:
     """Write what `ArqRedis.enqueue_job` writes, many jobs in one round trip."""
+    held = load.events(events)
     for start in range(0, events, _CHUNK):
         now_ms = timestamp_ms()
         with client.pipeline(transaction=False) as pipeline:
-            for event in load.events(events)[start : start + _CHUNK]:
+            for event in held[start : start + _CHUNK]:
                 job_id = event["id"].hex
                 job = serialize_job(
                     "insert_event", (event,), {}, None, now_ms, serializer=orjson.dumps

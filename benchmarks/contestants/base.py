@@ -6,18 +6,18 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 from benchmarks.meter import Measured
 from benchmarks.servers import Servers
-from benchmarks.workload import Workload
+from benchmarks.workload import SIZES, Workload, key_of
 from spoolway.worker.cli.run import loop_factory
 
 Target = Literal["postgres", "sqlite", "spool"]
 """Where the events end up, and are counted."""
-Pace = Literal["batches", "one by one"]
+Pace = Literal["batches", "hundreds", "one by one"]
+"""How many rows a transaction has, and with it how many events make a turn."""
 T = TypeVar("T")
 
-ALL_SIZES: Final[Sequence[int]] = (1, 4)
-"""Kilobytes."""
-LARGE: Final[Sequence[int]] = (4,)
-"""For what is promised of 4 KB, and would take a minute more with all sizes."""
+ALL: Final[Sequence[str]] = [key_of(size) for size in SIZES]
+PLAIN: Final[Sequence[str]] = ("4 KB",)
+"""For what is promised of 4 KB, and would take minutes more with all sizes."""
 
 
 class Contestant(Protocol):
@@ -31,8 +31,8 @@ class Contestant(Protocol):
     pace: Pace
     """Contestants of one target and one pace are given the same number of events: the number that
     keeps the fastest of them busy."""
-    kilobytes: Sequence[int]
-    """The sizes of events it is measured with."""
+    loads: Sequence[str]
+    """The keys of the workloads it is measured with."""
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring this many events of the workload into the empty, migrated tables, or spool."""

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-from benchmarks.contestants.base import ALL_SIZES, Pace, Target, run
+from benchmarks.contestants.base import PLAIN, Pace, Target, run
 from benchmarks.events import Fields
 from benchmarks.meter import Measured, Meter
 from benchmarks.servers import Servers
@@ -39,7 +39,7 @@ class OrmCommitPerEvent:
     title = f"SQLAlchemy ORM, commit per event, {REQUESTS_AT_ONCE} at once"
     target: Target = "postgres"
     pace: Pace = "one by one"
-    kilobytes = ALL_SIZES
+    loads = PLAIN
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring the events in, one by one in each session."""

@@ -6,7 +6,7 @@ By a worker that finds it at its start, and by `spoolway replay`.
 from typing import Final
 
 from benchmarks.children import Child, running, spoolway
-from benchmarks.contestants.base import LARGE, Pace, Target
+from benchmarks.contestants.base import PLAIN, Pace, Target
 from benchmarks.contestants.spooling import write_spool
 from benchmarks.drained import replay_begun, spool_length, until_empty
 from benchmarks.meter import Measured, Meter
@@ -23,7 +23,7 @@ class SpoolwayReplay:
 
     target: Target = "postgres"
     pace: Pace = "batches"
-    kilobytes = LARGE
+    loads = PLAIN
 
     def __init__(self, name: str, title: str, command: str) -> None:
         self.name = name

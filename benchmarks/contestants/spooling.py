@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from benchmarks.contestants.base import LARGE, Pace, Target
+from benchmarks.contestants.base import PLAIN, Pace, Target
 from benchmarks.meter import Measured, Meter
 from benchmarks.servers import Servers
 from benchmarks.workload import Workload, nothing_to_collect
@@ -22,7 +22,7 @@ class Append:
     title = f"append + fsync, {BATCH} events"
     target: Target = "spool"
     pace: Pace = "batches"
-    kilobytes = LARGE
+    loads = PLAIN
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Write the records, batch by batch."""
@@ -45,7 +45,7 @@ class Writer:
     title = f"SpoolWriter.append, {BATCH} events"
     target: Target = "spool"
     pace: Pace = "batches"
-    kilobytes = LARGE
+    loads = PLAIN
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Spool the events, batch by batch."""

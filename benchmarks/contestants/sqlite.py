@@ -1,20 +1,17 @@
 """SQLite's limit: executemany of prepared rows with Python's own module."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
-from benchmarks.contestants.base import ALL_SIZES, Pace, Target
+from benchmarks.contestants.base import Pace, Target
 from benchmarks.meter import Measured, Meter
+from benchmarks.rows import ERROR_COLUMNS, REQUEST_COLUMNS
 from benchmarks.servers import Servers
 from benchmarks.workload import Workload, nothing_to_collect
-from spoolway.worker.stores.rows import REQUESTS
 
 BATCH: Final = 1_000
-_INSERT: Final = "INSERT INTO {} ({}) VALUES ({})".format(
-    REQUESTS.table,
-    ", ".join(f'"{name}"' for name in REQUESTS.columns),
-    ", ".join("?" * len(REQUESTS.columns)),
-)
+LOADS: Final[Sequence[str]] = ("4 KB", "mixed")
 
 
 class SqliteExecutemany:
@@ -24,11 +21,13 @@ class SqliteExecutemany:
     title = f"SQLite executemany, {BATCH} rows"
     target: Target = "sqlite"
     pace: Pace = "batches"
-    kilobytes = ALL_SIZES
+    loads = LOADS
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring the events in, batch by batch."""
-        rows = load.text_rows(events)
+        batches = load.text_batches(events, BATCH)
+        insert_request = _insert("request_logs", REQUEST_COLUMNS)
+        insert_error = _insert("error_logs", ERROR_COLUMNS)
         connection = sqlite3.connect(servers.sqlite, isolation_level=None)
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -36,10 +35,16 @@ class SqliteExecutemany:
             with nothing_to_collect():
                 meter = Meter(servers)
                 meter.start()
-                for start in range(0, len(rows), BATCH):
+                for batch in batches:
                     connection.execute("BEGIN IMMEDIATE")
-                    connection.executemany(_INSERT, rows[start : start + BATCH])
+                    connection.executemany(insert_request, batch.requests)
+                    connection.executemany(insert_error, batch.errors)
                     connection.execute("COMMIT")
                 return meter.stop()
         finally:
             connection.close()
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    names = ", ".join(f'"{name}"' for name in columns)
+    return f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"

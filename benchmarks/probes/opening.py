@@ -1,15 +1,17 @@
 """A long spool: how long until the first of its events is in hand, cached or read from the disk."""
 
 import os
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Sequence
 from typing import Final
 
+from benchmarks.probes.base import Bound, Figure
 from benchmarks.servers import Servers, now
 from benchmarks.workload import with_new_id
 from spoolway.schema import encode_line, new_id
 from spoolway.spool import Limits, SpoolFolder, SpoolWriter
 
+_EVENTS: Final = 1_000_000
+_BOUND: Final = Bound(floor=1_000)
 _EVENT_BYTES: Final = 200
 """Twenty times smaller than the others: a million of 4 KB would take a minute to write."""
 _SEGMENT_EVENTS: Final = 4_000
@@ -19,37 +21,24 @@ _BATCH_BYTES: Final = 8 << 20
 _TIMES: Final = 5
 
 
-@dataclass(slots=True, frozen=True)
-class Opened:
-    """A spool, and the seconds (medians) until the first events were read."""
+class Opening:
+    """Milliseconds until the first events of a spool of a million are read."""
 
-    events: int
-    segments: int
-    size: int
-    """Bytes."""
-    cached_seconds: float
-    cold_seconds: float | None
-    """After the kernel was told to forget its files; None where it cannot be told."""
+    name = "opening"
+    each_round = False
 
-    @property
-    def seconds(self) -> float:
-        """The longer of both."""
-        return max(self.cached_seconds, self.cold_seconds or 0.0)
-
-
-def measure(servers: Servers, events: int) -> Opened:
-    """Write a spool, and open it several times, as a replay does."""
-    folder = _written(servers, events)
-    files = folder.segments()
-    cold = [_opened(folder) for _ in range(_TIMES) if _forgotten(folder)]
-    cached = [_opened(folder) for _ in range(_TIMES + 1)][1:]
-    return Opened(
-        events=events,
-        segments=len(files),
-        size=sum(file.size for file in files),
-        cached_seconds=median(cached),
-        cold_seconds=median(cold) if cold else None,
-    )
+    def measure(self, servers: Servers, *, quick: bool) -> Sequence[Figure]:
+        """Write a spool, and open it several times, as a replay does."""
+        servers.clean()
+        events = _EVENTS // 100 if quick else _EVENTS
+        folder = _written(servers, events)
+        what = f"first events of a spool of {events:,}"
+        cold = [_opened(folder) for _ in range(_TIMES) if _forgotten(folder)]
+        cached = [_opened(folder) for _ in range(_TIMES + 1)][1:]
+        return [
+            *(Figure(f"{what}, from disk", seconds * 1e3, "ms", _BOUND) for seconds in cold),
+            *(Figure(f"{what}, from cache", seconds * 1e3, "ms", _BOUND) for seconds in cached),
+        ]
 
 
 def _written(servers: Servers, events: int) -> SpoolFolder:
