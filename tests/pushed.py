@@ -1,5 +1,6 @@
 """What producers have pushed, read from the stream as a worker reads it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,10 +10,15 @@ from spoolway.schema import DEFAULT_STREAM, Event, decode_frame, decode_line
 from tests.servers import ValkeyServer
 
 
+def lines_of(fields: Mapping[bytes, bytes]) -> list[bytes]:
+    """The JSON lines of one stream entry, without their line ends."""
+    return [line.removesuffix(b"\n") for line in decode_frame(fields)]
+
+
 def lines_by_frame(server: ValkeyServer, stream: str = DEFAULT_STREAM) -> list[list[bytes]]:
     """The JSON lines of each stream entry, in the stream's order."""
     with server.client() as client:
-        return [[*map(bytes, decode_frame(fields))] for _, fields in client.xrange(stream)]
+        return [lines_of(fields) for _, fields in client.xrange(stream)]
 
 
 def frames(server: ValkeyServer, stream: str = DEFAULT_STREAM) -> list[list[Event]]:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from spoolway.schema import DEFAULT_STREAM, decode_frame, new_id
+from spoolway.schema import DEFAULT_STREAM, new_id
 from spoolway.spool import Chunk, Segment, SegmentFile, SpoolFolder, SpoolWriter
 from spoolway.worker import replaying
 from spoolway.worker.plan import Done, Halt, Left, Plan, Report, Skip
@@ -34,6 +34,7 @@ from tests.commands import (
     spool,
     start,
 )
+from tests.pushed import lines_of
 from tests.servers import PostgresServer, ValkeyServer, eventually
 from tests.servers.ports import ReservedPort
 from tests.workers import (
@@ -611,7 +612,7 @@ def on_stream(server: ValkeyServer) -> list[bytes]:
     """Return every event on the stream."""
     with server.client() as client:
         entries: Any = client.xrange(DEFAULT_STREAM)
-    return [bytes(line) for _id, fields in entries for line in decode_frame(fields)]
+    return [line for _id, fields in entries for line in lines_of(fields)]
 
 
 def test_to_the_stream_in_frames(folder: Path, valkey: ValkeyServer) -> None:

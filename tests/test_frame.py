@@ -14,6 +14,7 @@ from spoolway.schema import BadFrame, Codec, FrameEncoder, decode_frame
 from spoolway.schema.caps import MIB
 from spoolway.schema.errors import Oversize
 from spoolway.schema.frame import MAX_FRAME_BYTES, MAX_FRAME_EVENTS
+from tests.pushed import lines_of
 
 LINES = [b'{"type":"request"}', b'{"type":"error"}', '{"é":1}'.encode()]
 
@@ -43,14 +44,14 @@ def as_redis_gives_it(fields: dict[str, str | bytes | int]) -> dict[bytes, bytes
 def test_lines_come_out_as_they_went_in(codec: Codec, lines: list[bytes]) -> None:
     """Whatever the bytes of a line are, in their order."""
     fields = FrameEncoder(codec).encode(lines, len(lines))
-    assert decode_frame(as_redis_gives_it(fields)) == lines
+    assert lines_of(as_redis_gives_it(fields)) == lines
 
 
 @pytest.mark.parametrize("codec", ["json", "zstd"])
 def test_an_item_may_hold_several_lines(codec: Codec) -> None:
     """A request and its errors are encoded together."""
     fields = FrameEncoder(codec).encode([LINES[0], b"\n".join(LINES[1:])], 3)
-    assert decode_frame(as_redis_gives_it(fields)) == LINES
+    assert lines_of(as_redis_gives_it(fields)) == LINES
 
 
 def test_what_is_packed_in_pieces_is_one_frame_that_says_its_size() -> None:
@@ -58,14 +59,14 @@ def test_what_is_packed_in_pieces_is_one_frame_that_says_its_size() -> None:
     for count in (1, 16, 17, 100):
         lines = [b'{"n":%d}' % number for number in range(count)]
         fields = as_redis_gives_it(FrameEncoder("zstd").encode(lines, count))
-        assert decode_frame(fields) == lines
+        assert lines_of(fields) == lines
         assert zstandard.frame_content_size(fields[b"data"]) == len(b"\n".join(lines))
 
 
 def test_a_frame_may_be_written_by_hand() -> None:
     """One XADD from a shell is a producer; a line end at the end is what shells leave there."""
-    assert decode_frame(frame()) == LINES
-    assert decode_frame(frame(data=b"\n".join(LINES) + b"\n")) == LINES
+    assert lines_of(frame()) == LINES
+    assert lines_of(frame(data=b"\n".join(LINES) + b"\n")) == LINES
     assert decode_frame({**frame(n=b"1", data=b"{}"), b"more": b"ignored"}) == [b"{}"]
 
 

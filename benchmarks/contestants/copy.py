@@ -12,7 +12,7 @@ from benchmarks.rows import ERROR_COLUMNS, REQUEST_COLUMNS, Batch
 from benchmarks.servers import Servers
 from benchmarks.workload import Workload, nothing_to_collect
 
-BATCH: Final = 1_000
+BATCH: Final = 4_000
 """Events of one transaction: as many as the worker aims for."""
 SATURATING: Final = 4
 """Connections that keep both processors of a machine busy, from one process. Rows per second with

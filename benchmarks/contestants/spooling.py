@@ -11,8 +11,8 @@ from benchmarks.workload import Workload, nothing_to_collect
 from spoolway.spool import SpoolWriter
 from spoolway.spool.record import encode_records
 
-BATCH: Final = 1_000
-"""Events of one write and one fsync: as many as the worker aims for."""
+BATCH: Final = 2_000
+"""Events of one write and one fsync: as many of 4 KB as the worker aims for."""
 
 
 class Append:

@@ -10,12 +10,17 @@ from benchmarks.rows import ERROR_COLUMNS, REQUEST_COLUMNS
 from benchmarks.servers import Servers
 from benchmarks.workload import Workload, nothing_to_collect
 
-BATCH: Final = 1_000
+BATCH: Final = 4_000
+PRAGMAS: Final = (
+    *("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"),
+    *("cache_size=-16384", "temp_store=MEMORY", "wal_autocheckpoint=4000"),
+)
+"""Those of the store."""
 LOADS: Final[Sequence[str]] = ("4 KB", "mixed")
 
 
 class SqliteExecutemany:
-    """One transaction per batch, with the pragmas that the store sets."""
+    """One transaction per batch, as large as the worker's, with the pragmas that the store sets."""
 
     name = "sqlite-executemany"
     title = f"SQLite executemany, {BATCH} rows"
@@ -30,7 +35,7 @@ class SqliteExecutemany:
         insert_error = _insert("error_logs", ERROR_COLUMNS)
         connection = sqlite3.connect(servers.sqlite, isolation_level=None)
         try:
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             with nothing_to_collect():
                 meter = Meter(servers)

@@ -139,6 +139,6 @@ def _pushed(valkey: ValkeyServer) -> set[UUID]:
         )
 
 
-def _ids(lines: Iterable[bytes | memoryview]) -> set[UUID]:
+def _ids(lines: Iterable[bytes]) -> set[UUID]:
     events = map(decode_line, lines)
     return {event.id for event in events if isinstance(event, RequestEvent)}

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import orjson
 
-from spoolway.schema import DEFAULT_STREAM, BadInput, RequestEvent, decode_frame, decode_line
+from spoolway.schema import DEFAULT_STREAM, BadInput, RequestEvent, decode_line
 from spoolway.spool import Disk, Segment, SegmentFile, SpoolFolder
+from tests.pushed import lines_of
 from tests.servers import ValkeyServer
 from tests.workers import rows
 
@@ -164,7 +165,7 @@ def stream_hashes(server: ValkeyServer, stream: str) -> Iterator[tuple[str, str]
         while page := client.xrange(stream, start, count=_PAGE):
             for _, fields in page:
                 try:
-                    yield from map(key_and_hash, map(bytes, decode_frame(fields)))
+                    yield from map(key_and_hash, lines_of(fields))
                 except BadInput:
                     yield unreadable(fields.get(b"data", b""))
             start = f"({page[-1][0].decode()}"

@@ -9,7 +9,7 @@ from spoolway.schema.errors import BadEvent, BadFrame, BadInput, NotUuid7
 from spoolway.schema.events import ErrorEvent, Event, RequestEvent, encode_event
 from spoolway.schema.frame import DEFAULT_STREAM, Codec, FrameEncoder, decode_frame
 from spoolway.schema.ids import id_range, is_uuid7, lower_bound, new_id, time_of
-from spoolway.schema.line import decode_line, encode_line, repair_line
+from spoolway.schema.line import decode_line, decode_lines, encode_line, repair_line
 
 __all__ = [
     "DEFAULT_STREAM",
@@ -25,6 +25,7 @@ __all__ = [
     "RequestEvent",
     "decode_frame",
     "decode_line",
+    "decode_lines",
     "encode_event",
     "encode_line",
     "id_range",

@@ -6,7 +6,7 @@ Each direction has a fast way that pays for nothing it does not need, and falls 
 
 import re
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from math import isfinite
@@ -99,9 +99,19 @@ def _is_plain(fields: Mapping[str, object], most: int) -> bool:
 
 
 _decode: Final = msgspec.json.Decoder(Event).decode
+_NOT_DECODED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def decode_line(line: bytes | memoryview) -> Event:
+def decode_lines(lines: Sequence[bytes]) -> list[Event] | None:
+    """Read many events at once; None if there is one that `decode_line` would repair, or refuse."""
+    try:
+        events: list[Event] = list(map(_decode, lines))
+    except _NOT_DECODED:
+        return None
+    return events if all(map(is_uuid7, [event.id for event in events])) else None
+
+
+def decode_line(line: bytes) -> Event:
     """Read one event; what breaks the contract but can be understood is repaired and marked.
 
     Raises:
@@ -109,17 +119,17 @@ def decode_line(line: bytes | memoryview) -> Event:
     """
     try:
         event: Event = _decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except _NOT_DECODED:
         return repair_line(line)
     if not is_uuid7(event.id):
         raise NotUuid7(event.id)
     return event
 
 
-def repair_line(line: bytes | memoryview, caps: Caps = REPAIR_CAPS) -> Event:
+def repair_line(line: bytes, caps: Caps = REPAIR_CAPS) -> Event:
     """Read one event by the rules of `normalise`, value by value; raises as `decode_line` does."""
     # Bytes that are no UTF-8 become lone surrogates, so that the repair of the value sees them.
-    text, deep = _without_deep(str(line, errors="surrogateescape"))
+    text, deep = _without_deep(line.decode(errors="surrogateescape"))
     try:
         members = parse_exact(text)
     except (ValueError, RecursionError) as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from spoolway.schema import BadInput, decode_frame, decode_line
+from spoolway.schema import BadInput, decode_frame, decode_line, decode_lines
 from spoolway.schema.ids import from_ms
 from spoolway.spool import Chunk, DeadLetter
 from spoolway.worker.stores import Item
@@ -98,10 +98,14 @@ def assemble_chunk(chunk: Chunk, segment: str, window: Window) -> Batch:
     return batch
 
 
-def _decode(
-    lines: Sequence[bytes | memoryview], source: str, bounds: tuple[int, int], batch: Batch
-) -> None:
+def _decode(lines: Sequence[bytes], source: str, bounds: tuple[int, int], batch: Batch) -> None:
     oldest, newest = bounds
+    events = decode_lines(lines)
+    if events:
+        moments = [event.id.int >> 80 for event in events]
+        if oldest <= min(moments) and max(moments) <= newest:
+            batch.items += map(Item, events, lines, [ms // _MS_PER_DAY for ms in moments])
+            return
     for line in lines:
         try:
             event = decode_line(line)
@@ -109,7 +113,8 @@ def _decode(
             if not oldest <= ms <= newest:
                 raise _outside(event.id, ms, oldest, newest)
         except BadInput as error:
-            batch.dead.append(DeadLetter(error.reason, str(error), bytes(line), source))
+            raw = line.removesuffix(b"\n")
+            batch.dead.append(DeadLetter(error.reason, str(error), raw, source))
         else:
             batch.items.append(Item(event, line, ms // _MS_PER_DAY))
 

@@ -14,14 +14,14 @@ class Item(msgspec.Struct, gc=False):
     """One event, the bytes it came as, and the UTC day its id falls on (days since 1970)."""
 
     event: Event
-    text: bytes | memoryview
-    """Its JSON line; a view of a frame is not copied for the many of whom nobody asks for it."""
+    text: bytes
+    """Its JSON line, with the line end if it was read with one."""
     day: int
 
     @property
     def line(self) -> bytes:
-        """Return its JSON line."""
-        return bytes(self.text)
+        """Return its JSON line without the line end: a copy, for the few of whom somebody asks."""
+        return self.text.removesuffix(b"\n")
 
 
 @dataclass(slots=True)

@@ -59,7 +59,7 @@ def storable(item: Item) -> Item:
 
 def storable_line(item: Item) -> Item:
     """Return what `storable` does, at the price of a few searches when nothing is wrong."""
-    if _is_plain(item.line) and _names_fit(item.event):
+    if _is_plain(item.text) and _names_fit(item.event):
         return item
     return storable(item)
 
@@ -67,7 +67,7 @@ def storable_line(item: Item) -> Item:
 def repaired(item: Item) -> Item:
     """Return the item with the event that all of the repair's rules make of its line."""
     try:
-        return Item(repair_line(item.line), item.line, item.day)
+        return Item(repair_line(item.text), item.text, item.day)
     except BadInput:
         return item  # as it is: the database has the last word
 
