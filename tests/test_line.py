@@ -26,6 +26,7 @@ from spoolway.schema import (
     NotUuid7,
     RequestEvent,
     decode_line,
+    decode_lines,
     encode_event,
     encode_line,
     repair_line,
@@ -523,6 +524,9 @@ def test_a_number_beyond_every_type_is_kept_or_noted(number: str) -> None:
 
 VALID = encode_line(request(model_name="gpt", body={"a": [1, "\\", None]}, stray=1.5, cost=0.1))
 
+LEGAL = encode_line(request(model_name="gpt", body={"a": [1, "\\", None]}, cost=0.1))
+"""As the producer sends it: nothing in it is to be repaired."""
+
 
 @settings(max_examples=300)
 @given(st.binary(max_size=200) | st.text(max_size=60).map(lambda t: t.encode(errors="replace")))
@@ -539,6 +543,29 @@ def test_a_damaged_line_is_an_event_or_bad_input(seed: int, times: int) -> None:
     line = _damaged(VALID, random.Random(seed), times)
     assert is_one_printable_line(fault_of(decode_line, line))
     assert is_one_printable_line(fault_of(repair_line, line))
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 2**32), st.integers(0, 2))
+def test_many_lines_at_once_are_what_each_of_them_is(seed: int, times: int) -> None:
+    """Read together they are the same events; None only if one needs a repair, or is refused."""
+    lines = [LEGAL, _damaged(LEGAL, random.Random(seed), times), LEGAL + b"\n"]
+    together = decode_lines(lines)
+    try:
+        each = [decode_line(line) for line in lines]
+    except BadInput:
+        assert together is None
+    else:
+        assert together in (None, each)
+    assert times or together is not None
+
+
+@pytest.mark.parametrize("event_id", ["0198c0f0-0000-4000-8000-000000000000", "no-id"])
+def test_many_lines_with_an_id_of_another_kind_are_not_read_together(event_id: str) -> None:
+    """The id's version is looked at here, too: its time decides the partition."""
+    other = b'{"type":"request","id":"%s"}' % event_id.encode()
+    assert decode_lines([LEGAL, other]) is None
+    assert decode_lines([LEGAL, LEGAL]) == [decode_line(LEGAL)] * 2
 
 
 def _damaged(line: bytes, chance: random.Random, times: int) -> bytes:
