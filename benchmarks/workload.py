@@ -61,6 +61,13 @@ class Workload:
         """Return events as a proxy holds them: dicts of Python values."""
         return [_as_held(orjson.loads(line)) for line in self.lines(count)]
 
+    def columns(self, count: int) -> list[Fields]:
+        """Return requests as what fills a row of `request_logs`."""
+        return [
+            {name: value for name, value in event.items() if name != "type"}
+            for event in self.events(count)
+        ]
+
     def lines(self, count: int) -> list[bytes]:
         """Return events as JSON lines."""
         for event in islice(self._source, max(count - len(self._lines), 0)):

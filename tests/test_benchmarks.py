@@ -30,7 +30,8 @@ from benchmarks.rounds import Run, WrongRows, take_turn
 from benchmarks.rows import ERROR_COLUMNS
 from benchmarks.servers import Servers, started
 from benchmarks.workload import MOST_BYTES, SIZES, Size, Workload
-from spoolway.schema import ErrorEvent, RequestEvent, decode_frame, decode_line
+from spoolway.schema import ErrorEvent, RequestEvent, decode_line
+from tests.pushed import lines_of
 from tests.servers import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -158,7 +159,7 @@ def test_all_contestants_start_from_the_same_events(size: Size) -> None:
     unpacked = [
         line
         for frame in load.frames(300)
-        for line in decode_frame({key.encode(): _bytes(value) for key, value in frame.items()})
+        for line in lines_of({key.encode(): _bytes(value) for key, value in frame.items()})
     ]
     ids = [decode_line(line).id for line in lines]
 

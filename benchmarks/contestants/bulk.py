@@ -28,10 +28,7 @@ class SqlalchemyBulk:
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring the events in, batch by batch."""
-        columns = [
-            {name: value for name, value in event.items() if name != "type"}
-            for event in load.events(events)
-        ]
+        columns = load.columns(events)
         with nothing_to_collect():
             return run(_insert(servers, columns))
 

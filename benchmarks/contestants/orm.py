@@ -43,10 +43,7 @@ class OrmCommitPerEvent:
 
     def measure(self, servers: Servers, load: Workload, events: int) -> Measured:
         """Bring the events in, one by one in each session."""
-        columns = [
-            {name: value for name, value in event.items() if name != "type"}
-            for event in load.events(events)
-        ]
+        columns = load.columns(events)
         with nothing_to_collect():
             return run(_insert(servers, columns))
 

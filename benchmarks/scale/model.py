@@ -119,7 +119,7 @@ class Needs:
 
 FREEZE_AGE: Final = 200_000_000
 """Transactions: PostgreSQL's default of autovacuum_freeze_max_age."""
-BATCH_EVENTS: Final = 1_000
+BATCH_EVENTS: Final = 4_000
 BATCH_KB: Final = 8 * KB
 """Events, or kilobytes, that a worker's transaction aims for."""
 
