@@ -28,11 +28,17 @@ def table(marker: str) -> dict[str, tuple[str, str]]:
     return rows
 
 
+def _shown(default: object) -> str:
+    if default is None:
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def test_readme_has_every_setting_of_the_worker_with_its_default() -> None:
     """The table of settings is the settings class: names, defaults and what they mean."""
     declared = {
         str(field.validation_alias): (
-            str(field.default).lower() if isinstance(field.default, bool) else str(field.default),
+            _shown(field.default),
             field.description,
         )
         for field in Settings.model_fields.values()

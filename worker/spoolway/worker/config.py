@@ -53,6 +53,14 @@ class Settings(BaseSettings):
     database_pool_size: int = _env(
         "DATABASE_POOL_SIZE", 5, "Connections kept open to PostgreSQL.", ge=1, le=100
     )
+    database_max_overflow: int = _env(
+        "DATABASE_MAX_OVERFLOW", 0, "Connections beyond these, closed after use.", ge=0, le=100
+    )
+    database_pool_timeout: float = _env(
+        "DATABASE_POOL_TIMEOUT", 10.0, "Seconds to wait for a connection of the pool.", gt=0, le=300
+    )
+    database_echo: bool = _env("DATABASE_ECHO", False, "Log every SQL statement, without values.")
+    database_echo_pool: bool = _env("DATABASE_ECHO_POOL", False, "Log what the pool does.")
     auto_migrate: bool = _env(
         "DATABASE_AUTO_MIGRATE", True, "Bring the database to this version's tables at start."
     )
@@ -62,7 +70,20 @@ class Settings(BaseSettings):
         "Redis or Valkey: redis://, rediss:// or unix://.",
         repr=False,
     )
+    jobs_redis_url: str = _env(
+        "SPOOLWAY_JOBS_REDIS_URL",
+        "",
+        "Redis of arq's control jobs; never a cluster. Default: REDIS_URL.",
+        repr=False,
+    )
     stream: str = _env("SPOOLWAY_STREAM", DEFAULT_STREAM, "Stream that producers push to.")
+    streams: int = _env(
+        "SPOOLWAY_STREAMS",
+        1,
+        "Streams that events are spread over, one per hash slot of a Redis Cluster.",
+        ge=1,
+        le=256,
+    )
     group: str = _env("SPOOLWAY_GROUP", "spoolway", "Consumer group of all workers.")
     consumer: str = _env(
         "SPOOLWAY_CONSUMER",
@@ -126,6 +147,33 @@ class Settings(BaseSettings):
     )
     id_future_days: int = _env(
         "SPOOLWAY_ID_FUTURE_DAYS", 2, "Newest id taken, in days ahead of this clock.", ge=1
+    )
+    request_retention_days: int = _env(
+        "SPOOLWAY_REQUEST_RETENTION_DAYS", 0, "Days that request_logs keeps. 0: for ever.", ge=0
+    )
+    error_retention_days: int = _env(
+        "SPOOLWAY_ERROR_RETENTION_DAYS", 0, "Days that error_logs keeps. 0: for ever.", ge=0
+    )
+    body_retention_days: int = _env(
+        "SPOOLWAY_BODY_RETENTION_DAYS",
+        0,
+        "Days that bodies, responses and streams are kept in request_logs. 0: as the rows.",
+        ge=0,
+    )
+    archive: bool = _env(
+        "SPOOLWAY_ARCHIVE",
+        False,
+        "Also write every batch to SPOOLWAY_DIR/archive, as compressed JSON lines by day.",
+    )
+    http_host: str = _env(
+        "SPOOLWAY_HTTP_HOST", "127.0.0.1", "Address that health and metrics listen on."
+    )
+    http_port: int | None = _env(
+        "SPOOLWAY_HTTP_PORT",
+        None,
+        "Port of /healthz, /readyz and /metrics; 0 takes a free one. Default: none.",
+        ge=0,
+        le=65535,
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
         "SPOOLWAY_LOG_LEVEL", "INFO", "Least severe level that is logged."
