@@ -25,7 +25,7 @@ PINNED_FILES = ["requirements.txt", "requirements-worker.txt", "requirements-lit
 # name==version, optionally followed by an environment marker: nothing that could hold an address,
 # a path, an option or a range.
 PIN = re.compile(
-    r"[a-z0-9][a-z0-9-]*==[0-9][0-9a-z.]*( ; [a-z_]+ [<>=!]+ '[^'/:]*'( (and|or) .*)?)?"
+    r"[a-z0-9][a-z0-9-]*==(\d+!)?[0-9][0-9a-z.]*( ; [a-z_]+ [<>=!]+ '[^'/:]*'( (and|or) .*)?)?"
 )
 
 
