@@ -30,7 +30,7 @@ ifneq ($(shell test -x $(LITELLM_VENV)/bin/python && cat $(LITELLM_STAMP) 2>/dev
 $(LITELLM_STAMP): FORCE
 endif
 
-.PHONY: help run test litellm chaos lint types format bench bench-check bench-proxy bench-scale clean FORCE
+.PHONY: help run test litellm chaos audit lint types format bench bench-check bench-proxy bench-scale clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ litellm: $(STAMP) $(LITELLM_STAMP) ## The callback in a real LiteLLM proxy, and 
 
 chaos: $(STAMP) ## The long proofs: every fault, every moment (long)
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m chaos -o faulthandler_timeout=0 $(ARGS)
+
+audit: $(STAMP) ## Known vulnerabilities of the pinned packages (needs the network)
+	@.ci/audit $(BIN)/python $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and formatting, nothing is changed
 	@echo "==> ruff check"
@@ -77,7 +80,7 @@ bench-scale: $(STAMP) ## Measure how costs grow with workers, rows, backlog and 
 	@$(BIN)/python benchmarks/capacity.py measure $(ARGS)
 
 clean: ## Remove the environment, caches and built packages (./var, the data, stays)
-	rm -rf $(VENV) $(LITELLM_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LITELLM_VENV) .venv-audit build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml requirements.txt

@@ -6,6 +6,7 @@ Not by the worker's own code: what the limit is given must not change when the w
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, Final
 from uuid import UUID
 
@@ -45,7 +46,7 @@ def batches(lines: Sequence[bytes], most_events: int, cell: Cell) -> list[Batch]
     found: list[Batch] = []
     batch_of: dict[UUID, Batch] = {}
     errors: list[tuple[ErrorEvent, Batch]] = []
-    for some in cut(((line, 1) for line in lines), most_events, BATCH_BYTES):
+    for some in cut(((line, 1) for line in lines), most_events, BATCH_BYTES, repeat(0)):
         batch = Batch()
         found.append(batch)
         for event in map(decode_line, some.lines):

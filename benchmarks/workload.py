@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Final, Literal, cast
 from uuid import UUID
 
@@ -142,7 +142,7 @@ def _as_held(event: Fields) -> Fields:
 def pack(lines: Sequence[bytes]) -> Iterator[Frame]:
     """Yield the frames a producer makes of these lines, with its defaults."""
     encoder = FrameEncoder()
-    for frame in cut(((line, 1) for line in lines), FRAME_EVENTS, _FRAME_BYTES):
+    for frame in cut(((line, 1) for line in lines), FRAME_EVENTS, _FRAME_BYTES, repeat(0)):
         yield encoder.encode(frame.lines, frame.events)
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def run(*arguments: str, stdin: str = "", **settings: str) -> Ended:
     written = io.BytesIO()
     out = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
     err = io.StringIO()
-    with ExitStack() as undo, _own_process_state():
+    with ExitStack() as undo, own_process_state():
         undo.enter_context(mock.patch.dict(os.environ, environment(**settings), clear=True))
         for name, value in {
             "argv": ["spoolway", *arguments],
@@ -69,13 +70,16 @@ def run(*arguments: str, stdin: str = "", **settings: str) -> Ended:
 
 
 @contextmanager
-def _own_process_state() -> Iterator[None]:
+def own_process_state() -> Iterator[None]:
     """Undo what a command does to the process it owns."""
     root, thresholds = logging.getLogger(), gc.get_threshold()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
     try:
         yield
     finally:
+        logging.captureWarnings(False)
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
         root.handlers[:] = handlers
         root.setLevel(level)
         gc.set_threshold(*thresholds)

@@ -6,6 +6,7 @@ stop it, change its configuration or rely on what is in it.
 
 import os
 import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,9 +20,11 @@ import pytest
 
 from tests.servers import (
     LocalServer,
+    Pgbouncer,
     PostgresServer,
     ValkeyServer,
     make_certificate,
+    pgbouncer_binary,
     postgres_binaries,
     redis_binaries,
     tls_binaries,
@@ -180,6 +183,24 @@ def private_postgres(start_postgres: Callable[..., PostgresServer]) -> PostgresS
     return start_postgres()
 
 
+@pytest.fixture
+def start_pgbouncer(private_folder: Path) -> Iterator[Callable[..., Pgbouncer]]:
+    """Start poolers in front of a server: `start_pgbouncer(server, **options)`; skips without one."""
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("no pgbouncer here (Debian: apt install pgbouncer)")
+    with ExitStack() as stop:
+
+        def start(server: PostgresServer, **options: Any) -> Pgbouncer:
+            folder = private_folder / f"pgbouncer-{uuid.uuid4().hex[:6]}"
+            pooler = Pgbouncer(binary, folder, server, **options)
+            stop.callback(pooler.stop)
+            pooler.start()
+            return pooler
+
+        yield start
+
+
 # --- Valkey and Redis ---------------------------------------------------------
 
 
@@ -285,3 +306,20 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def folder(tmp_path: Path) -> Path:
     """A worker's folder for state."""
     return tmp_path / "var"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "spoolway-test", disk],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)

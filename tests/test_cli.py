@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -227,33 +226,3 @@ def test_up_says_when_its_port_is_taken(valkey: ValkeyServer, tmp_path: Path) ->
     said = refusal(run("up", "--port", str(valkey.port), cwd=tmp_path))
     assert "REDIS_URL" in said
     assert "--port" in said
-
-
-def test_files_are_for_their_owner_alone(
-    valkey: ValkeyServer, tmp_path: Path, umask_000: Callable[[], None]
-) -> None:
-    """Under umask 000: folders 0700, files 0600, SQLite and its WAL included."""
-    umask_000()
-    folder = tmp_path / "var"
-    worker = WorkerProcess("", valkey.url, folder, DATABASE_URL="")
-    with ending(worker):
-        worker.started()
-        with valkey.client() as client:
-            client.xadd("spoolway:events", {"v": "0"})
-        eventually(lambda: list((folder / "dead").glob("*")), timeout=10)
-        for path in [folder, *folder.rglob("*")]:
-            mode = path.stat().st_mode & 0o777
-            assert mode == (0o700 if path.is_dir() else 0o600), path
-
-
-@pytest.fixture
-def umask_000() -> Iterator[Callable[[], None]]:
-    """Take the umask away for children, until the test ends."""
-    before = os.umask(0o022)
-    os.umask(before)
-
-    def take() -> None:
-        os.umask(0)
-
-    yield take
-    os.umask(before)

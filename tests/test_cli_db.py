@@ -236,16 +236,23 @@ BAD = {
         (
             "user 'limited' may not do this in database 'limited' of PostgreSQL at {server}: "
             "permission denied for schema public; to migrate it needs CREATE on a schema of its "
-            "search_path, and to be the owner of the tables that are there\n"
+            "search_path, and to be the owner of the tables that are there; to write, the grants "
+            "of docs/postgresql.md\n"
         ),
     ),
     "nobody listens": (
         "postgresql://me:{quoted}@{nobody}/logs",
-        "PostgreSQL at {nobody} cannot be reached: nothing listens there; is it running?\n",
+        (
+            "PostgreSQL at {nobody} cannot be reached: nothing listens there: start it, or correct "
+            "DATABASE_URL\n"
+        ),
     ),
     "unknown host": (
         "postgresql://me:{quoted}@nowhere.invalid/logs",
-        "the host name 'nowhere.invalid' in DATABASE_URL cannot be resolved\n",
+        (
+            "the host name 'nowhere.invalid' in DATABASE_URL cannot be resolved: correct it (in a "
+            "password, @ : / ? # must be percent-encoded)\n"
+        ),
     ),
     "no host name": (
         "postgresql://me:{quoted}@{long}.de/logs",
@@ -253,13 +260,13 @@ BAD = {
     ),
     "no port": (
         "postgresql://me:{quoted}@127.0.0.1:99999/logs",
-        "99999 in DATABASE_URL is no port: it is between 1 and 65535\n",
+        "DATABASE_URL has port 99999: a port is between 1 and 65535\n",
     ),
     "no socket": (
         "postgresql://me:{quoted}@/logs?host={folder}/nowhere",
         (
-            "PostgreSQL at {folder}/nowhere:5432 cannot be reached: there is no such socket; is it "
-            "running?\n"
+            "PostgreSQL at {folder}/nowhere:5432 cannot be reached: there is no such socket: start "
+            "it, or correct DATABASE_URL\n"
         ),
     ),
     "no TLS": (
@@ -272,7 +279,7 @@ BAD = {
     ),
     "wrong option": (
         "{server_url}/postgres?ssl=perhaps",
-        "DATABASE_URL has an option that asyncpg does not take: `sslmode` parameter must be one",
+        "DATABASE_URL has an option that asyncpg does not take: `ssl` parameter must be one",
     ),
     "below a file": (
         "sqlite:///{file}/a.db",
@@ -343,10 +350,10 @@ def test_a_server_that_never_answers_is_given_up(
 ) -> None:
     """What takes the connection and says nothing is told after a time (ten seconds; here half)."""
     private_valkey.suspend()
-    monkeypatch.setitem(migrations.connection.POSTGRESQL, "timeout", 0.5)
+    monkeypatch.setattr(migrations.connection, "CONNECT_TIMEOUT", 0.5)
     url = f"postgresql://me:{QUOTED}@127.0.0.1:{private_valkey.port}/logs"
 
-    done = main("upgrade", "--database-url", url)
+    done = main("upgrade", DATABASE_URL=url)
 
     assert done.returncode == 2
     assert done.stderr == (
@@ -429,18 +436,18 @@ def test_a_drafted_revision_brings_the_database_to_the_tables(
         asyncio.run(_drift(url))
     draft = Path(newer(urls[0], "revision", "-m", "put back"))
     try:
-        assert draft.name == "0002_put_back.py"
+        assert draft.name == "0003_put_back.py"
         for url in urls:
-            assert newer(url, "upgrade") == "migrated from 0001 to 0002"
+            assert newer(url, "upgrade") == "migrated from 0002 to 0003"
             assert newer(url, "check") == "no differences"
             older = main("upgrade", DATABASE_URL=url)
             assert older.returncode == 2
             assert older.stderr == (
-                "spoolway: the database is at revision 0002, which this version of spoolway does "
-                "not know (its newest is 0001): upgrade spoolway, or run "
-                "`spoolway db downgrade 0001` with the newer version\n"
+                "spoolway: the database is at revision 0003, which this version of spoolway does "
+                "not know (its newest is 0002): upgrade spoolway, or run "
+                "`spoolway db downgrade 0002` with the newer version\n"
             )
-            assert newer(url, "downgrade", "0001", "--yes") == "migrated from 0002 to 0001"
+            assert newer(url, "downgrade", "0002", "--yes") == "migrated from 0003 to 0002"
     finally:
         draft.unlink()
 

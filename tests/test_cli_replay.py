@@ -656,7 +656,7 @@ def test_a_redis_that_is_away_is_said(folder: Path) -> None:
     assert done.code == 1
     [line] = done.out.splitlines()
     assert line.startswith("left: 10 events in 1 segment: Redis at redis://:***@127.0.0.1:")
-    assert "check REDIS_URL" in line
+    assert "REDIS_URL is right" in line
     assert spooled(folder) == 10
 
 

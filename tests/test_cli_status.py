@@ -177,7 +177,7 @@ def test_redis_away_is_one_line_and_the_rest_is_shown(worker: Worker) -> None:
     assert done.code == 0
     first, *rest = done.out.splitlines()
     assert first.startswith("redis     Redis at redis://:***@127.0.0.1:")
-    assert "cannot be asked" in first
+    assert "cannot be used" in first
     assert "1 segment, 5 events" in "".join(rest)
     assert "s3cret" not in done.out
     assert wrong(url, folder)[0].startswith("Redis at ")
@@ -188,7 +188,7 @@ def test_what_is_no_stream_cannot_be_asked(worker: Worker, valkey: ValkeyServer)
     with valkey.client() as client:
         client.set(DEFAULT_STREAM, "x")
     [said] = wrong(valkey, worker())
-    assert "cannot be asked" in said
+    assert "cannot be used" in said
     assert "WRONGTYPE" in said
 
 
@@ -245,6 +245,14 @@ def test_what_a_worker_says_of_itself_is_checked(
     assert said in line
 
 
+def test_two_workers_of_one_name_are_wrong(
+    worker: Worker, tmp_path: Path, valkey: ValkeyServer
+) -> None:
+    """They take from each other what they have in hand; each folder alone looks right."""
+    [line] = wrong(valkey, worker(), worker(tmp_path / "other"))
+    assert line == "2 workers are called w-0: give each a SPOOLWAY_CONSUMER of its own"
+
+
 @pytest.mark.parametrize("delivered", [False, True], ids=["not read", "pending"])
 @pytest.mark.parametrize("settled", [None, 3600.0], ids=["never", "an hour ago"])
 def test_a_backlog_that_does_not_move_is_wrong(
@@ -264,7 +272,10 @@ def test_a_backlog_that_does_not_move_is_wrong(
             client.xreadgroup(GROUP, "w-0", {DEFAULT_STREAM: ">"})
     [line] = wrong(valkey, folder)
     since = "since the start" if settled is None else "for 60 min"
-    assert line == f"the oldest entry waits for 5 min, and no event was settled {since}"
+    assert line == (
+        f"the oldest entry waits for 5 min, and no event was settled {since}: the workers' logs "
+        "say why"
+    )
 
 
 def test_help_has_examples() -> None:

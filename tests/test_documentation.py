@@ -9,41 +9,56 @@ from pathlib import Path
 from spoolway.producer import Producer
 from spoolway.schema import DEFAULT_STREAM, RequestEvent, decode_frame, decode_line
 from spoolway.worker.config import Settings
+from tests.configured import Operator, operator
 from tests.servers import ValkeyServer
 from tests.workers import BIN
+
+__all__ = ["operator"]
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def table(marker: str) -> dict[str, tuple[str, str]]:
-    """The table below a marker: first column → default, text."""
-    lines = README.split(f"<!-- {marker}:")[1].splitlines()[3:]
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
+
+
+def table(marker: str, page: str = README) -> dict[str, tuple[str, ...]]:
+    """The table below a marker: first column → the others, of which the last is text."""
+    lines = page.split(f"<!-- {marker}:")[1].splitlines()[3:]
     rows = {}
     for line in lines:
         if not line.startswith("|"):
             break
-        name, default, text = (cell.strip() for cell in line.strip("|").split("|"))
-        rows[name.strip("`")] = (default.strip("`"), text)
+        name, *others, text = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[name.strip("`")] = (*(cell.strip("`") for cell in others), text)
     return rows
 
 
 def _shown(default: object) -> str:
-    if default is None:
+    if default is None or default == {}:
         return ""
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-def test_readme_has_every_setting_of_the_worker_with_its_default() -> None:
+def test_every_setting_is_documented_with_its_default() -> None:
     """The table of settings is the settings class: names, defaults and what they mean."""
     declared = {
-        str(field.validation_alias): (
-            _shown(field.default),
-            field.description,
-        )
-        for field in Settings.model_fields.values()
+        str(field.validation_alias or ""): (name, _shown(field.default), field.description)
+        for name, field in Settings.model_fields.items()
     }
-    assert table("settings") == declared
+    assert table("settings", SETTINGS) == declared
+    in_readme = table("settings")
+    assert len(in_readme) == 10
+    for name, row in in_readme.items():
+        assert row == declared[name][1:]
+
+
+def test_example_of_a_configuration_file_is_one(operator: Operator) -> None:
+    """The file in docs/settings.md is read, and nothing in it is ignored."""
+    example = SETTINGS.split("<!-- example:")[1].split("```yaml\n")[1].split("```")[0]
+    found = operator.gives({"REDIS_PASSWORD": "a@b", "DB_PASSWORD": "c/d"}, yaml=example)
+    assert found.unused == []
+    assert len(found.sources) == 6
 
 
 def test_readme_has_every_argument_of_the_producer() -> None:

@@ -434,6 +434,10 @@ DRIFT_OF_POSTGRESQL = {
         ],
         "request_logs: index ix_request_logs_created_at is btree, not brin",
     ),
+    "a missing function": (
+        ["DROP FUNCTION spoolway_make_partition(text, date)"],
+        "function spoolway_make_partition(text,date) is missing",
+    ),
     "another type": (
         ["ALTER TABLE request_logs ALTER COLUMN cost TYPE real"],
         "request_logs: column cost has type REAL, not DOUBLE PRECISION",

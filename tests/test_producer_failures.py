@@ -229,7 +229,7 @@ def _no_permission(client: "redis.Redis") -> Callable[[], object]:
     [
         (_wrong_type, "this key holds something else"),
         (_read_only, "this is a replica"),
-        (_no_permission, "check user and password"),
+        (_no_permission, "lacks a permission"),
     ],
 )
 def test_redis_refuses(

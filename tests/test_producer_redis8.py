@@ -22,10 +22,13 @@ TESTS = [
     "tests/test_producer_failures.py",
     "tests/test_producer_spool.py::test_redis_is_not_there_at_first_and_comes_back_later",
     "tests/test_producer_spool.py::test_redis_refuses_and_takes_again",
+    "tests/test_redis_errors.py",
+    "tests/test_redis_sentinel.py",
 ]
 SELECTION = (
     "failures or on_the_stream or contract or first_event or end_of_the_process or"
     " without_redis or unix_socket or tls or cannot_work or comes_back_later or takes_again"
+    " or each_refusal or loses_nothing"
 )
 
 

@@ -20,7 +20,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROOMS = [Path(p) for p in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
-PINNED_FILES = ["requirements.txt", "requirements-worker.txt", "requirements-litellm.txt"]
+PINNED_FILES = [
+    "requirements.txt",
+    "requirements-worker.txt",
+    "requirements-litellm.txt",
+    "requirements-audit.txt",
+]
 
 # name==version, optionally followed by an environment marker: nothing that could hold an address,
 # a path, an option or a range.
@@ -102,7 +107,7 @@ def test_every_direct_dependency_has_its_reason_in_the_docs() -> None:
         for m in re.finditer(r"^\| `([^`]+)` \|(.+)\|$", text, re.MULTILINE)
     }
 
-    assert documented.keys() == _direct_dependencies().keys() | {"litellm"}
+    assert documented.keys() == _direct_dependencies().keys() | {"litellm", "pip-audit"}
     assert [name for name, reason in documented.items() if len(reason.split()) < 8] == []
 
 
@@ -186,6 +191,8 @@ def test_every_exception_in_the_code_has_its_reason() -> None:
         "run",
         "test",
         "litellm",
+        "chaos",
+        "audit",
         "lint",
         "types",
         "format",

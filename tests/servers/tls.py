@@ -20,8 +20,12 @@ def can_make_certificates() -> bool:
     return shutil.which("openssl") is not None
 
 
-def make_certificate(folder: Path) -> Certificate:
-    """Make a new authority, and a certificate by it for localhost and 127.0.0.1, valid for a week.
+def make_certificate(
+    folder: Path, *, names: str = "DNS:localhost,IP:127.0.0.1", client: str | None = None
+) -> Certificate:
+    """Make a new authority, and a certificate by it for a server's names, valid for a week.
+
+    With `client` it is one for a client of this name instead.
 
     Authority and server are two certificates because clients that verify strictly (Python 3.13's
     default) refuse a self-signed one that is both.
@@ -36,10 +40,10 @@ def make_certificate(folder: Path) -> Certificate:
     )
     _openssl(
         *("req", "-x509", *new_key, "-keyout", made.key, "-out", made.certificate),
-        *("-CA", made.ca, "-CAkey", ca_key, "-subj", "/CN=localhost"),
-        *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        *("-CA", made.ca, "-CAkey", ca_key, "-subj", f"/CN={client or 'localhost'}"),
+        *("-addext", f"subjectAltName={names}"),
         *("-addext", "basicConstraints=critical,CA:FALSE"),
-        *("-addext", "extendedKeyUsage=serverAuth"),
+        *("-addext", f"extendedKeyUsage={'clientAuth' if client else 'serverAuth'}"),
     )
     return made
 

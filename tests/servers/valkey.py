@@ -52,7 +52,7 @@ class ValkeyServer(LocalServer):
             "maxmemory-policy": "noeviction",
             "appendonly": "yes" if append_only else "no",
             "appendfsync": append_only or "everysec",
-            "enable-debug-command": "local",
+            **({"enable-debug-command": "local"} if self._has("7") else {}),
             **({"requirepass": _quoted(password)} if password else {}),
             **(extra or {}),
         }
@@ -72,6 +72,10 @@ class ValkeyServer(LocalServer):
     def version(self) -> str:
         """Such as "9.1.2"."""
         return version_of(self.binary)
+
+    def _has(self, major: str) -> bool:
+        """Whether it is of this version, or a later one."""
+        return int(self.version.partition(".")[0]) >= int(major)
 
     def client(self, *, timeout: float = 5.0) -> redis.Redis:
         """Make a new client without retries, replies as bytes; `with server.client() as client:`."""

@@ -1,17 +1,17 @@
 """One connection per command, made for it and closed after it; and SQLite's file."""
 
 import os
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from spoolway.migrations.errors import NoDatabaseFile
+from spoolway.migrations.postgresql import reach
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds until a PostgreSQL server that does not answer is given up."""
@@ -22,23 +22,29 @@ BUSY_TIMEOUT: Final = 10.0
 @asynccontextmanager
 async def connected(url: URL) -> AsyncIterator[AsyncConnection]:
     """Connect, and close whatever happens. Raises what the driver raises."""
-    sqlite = url.get_backend_name() == "sqlite"
-    engine = (
-        create_async_engine(url, poolclass=NullPool, connect_args=SQLITE)
-        if sqlite
-        else create_async_engine(
-            url,
-            poolclass=NullPool,
-            connect_args=POSTGRESQL,
-            # A transaction that has waited for a lock must see what the one before it did.
-            isolation_level="READ COMMITTED",
-        )
-    )
+    engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
     try:
         async with engine.connect() as connection:
             yield connection
     finally:
         await engine.dispose()
+
+
+def _sqlite(url: URL) -> AsyncEngine:
+    return create_async_engine(url, poolclass=NullPool, connect_args=SQLITE)
+
+
+def _postgresql(url: URL) -> AsyncEngine:
+    bare, connect_args = reach(
+        url, timeout=CONNECT_TIMEOUT, server_settings={"application_name": "spoolway db"}
+    )
+    return create_async_engine(
+        bare,
+        poolclass=NullPool,
+        connect_args=connect_args,
+        # A transaction that has waited for a lock must see what the one before it did.
+        isolation_level="READ COMMITTED",
+    )
 
 
 def make_file(url: URL) -> None:
@@ -47,7 +53,9 @@ def make_file(url: URL) -> None:
     What is in it is what clients have said to models. SQLite gives -wal and -shm the file's mode.
     """
     if (path := _file(url)) is not None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not with parents=True: what is made on the way would be as open as the umask is.
+        for folder in reversed([path.parent, *path.parent.parents]):
+            folder.mkdir(mode=0o700, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
@@ -63,18 +71,6 @@ def _file(url: URL) -> Path | None:
     return Path(url.database)
 
 
-def _unique_name() -> str:
-    return f"__spoolway_{uuid.uuid4()}__"
-
-
-# Behind pgbouncer in transaction mode a prepared statement's name may be taken by another client's.
-POSTGRESQL: Final[dict[str, Any]] = {
-    "timeout": CONNECT_TIMEOUT,
-    "statement_cache_size": 0,
-    "prepared_statement_cache_size": 0,
-    "prepared_statement_name_func": _unique_name,
-    "server_settings": {"application_name": "spoolway db"},
-}
 # Python's sqlite3 commits before some statements, and begins before others only: DDL would not be
 # part of a transaction. Here BEGIN is said where it is meant (see `lock`).
 SQLITE: Final[dict[str, Any]] = {"isolation_level": None, "timeout": BUSY_TIMEOUT}

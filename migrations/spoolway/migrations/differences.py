@@ -40,6 +40,13 @@ OPTIONS: Final[dict[str, Any]] = {
 }
 """How Alembic reads a database, for comparing and for migrating."""
 
+FUNCTIONS: Final = (
+    "spoolway_make_partition(text,date)",
+    "spoolway_drop_partition(text,date)",
+    "spoolway_note_expired(date,timestamptz)",
+)
+"""Of the tables' owner, on PostgreSQL. A dump of single tables leaves them behind."""
+
 
 def differences(connection: Connection) -> list[str]:
     """Return one line per difference; an empty list when the tables are as declared."""
@@ -54,6 +61,13 @@ def differences(connection: Connection) -> list[str]:
         lines += [f"{table.name}: {line}" for line in _beyond_alembic(inspector, table)]
         if connection.dialect.name == "postgresql":
             lines += [f"{table.name}: {line}" for line in _of_postgresql(connection, table)]
+    if connection.dialect.name == "postgresql" and not missing:
+        is_missing = text("SELECT to_regprocedure(:name) IS NULL")
+        lines += [
+            f"function {name} is missing"
+            for name in FUNCTIONS
+            if connection.scalar(is_missing, {"name": name})
+        ]
     return lines
 
 

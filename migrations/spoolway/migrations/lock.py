@@ -73,6 +73,9 @@ async def _try_sqlite(connection: AsyncConnection) -> bool:
     # Not in SQLite's busy handler: it says nothing while it waits, and cannot be cancelled.
     await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
     try:
+        # For a file that this makes: retention can give pages back to the disk. Later it says
+        # nothing. In here, because it takes the write lock where the file is still empty.
+        await connection.exec_driver_sql("PRAGMA auto_vacuum = INCREMENTAL")
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
     except DBAPIError as error:
         code = getattr(error.orig, "sqlite_errorcode", None)

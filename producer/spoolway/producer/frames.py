@@ -14,9 +14,13 @@ class Frame(NamedTuple):
     events: int
     size: int
     """Bytes of its JSON lines."""
+    turn: int
+    """Which of several streams it goes to, however often it is pushed."""
 
 
-def cut(items: Iterable[Item], most_events: int, most_bytes: int) -> Iterator[Frame]:
+def cut(
+    items: Iterable[Item], most_events: int, most_bytes: int, turns: Iterator[int]
+) -> Iterator[Frame]:
     """Cut items into frames by count and by bytes; an item is never cut."""
     lines: list[bytes] = []
     events = size = 0
@@ -24,8 +28,8 @@ def cut(items: Iterable[Item], most_events: int, most_bytes: int) -> Iterator[Fr
         events += more_events
         size += (more := len(more_lines))
         if lines and (events > most_events or size > most_bytes):
-            yield Frame(lines, events - more_events, size - more)
+            yield Frame(lines, events - more_events, size - more, next(turns))
             lines, events, size = [], more_events, more
         lines.append(more_lines)
     if lines:
-        yield Frame(lines, events, size)
+        yield Frame(lines, events, size, next(turns))

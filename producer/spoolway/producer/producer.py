@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from spoolway.producer.background import Background, renew_in_forked_children
 from spoolway.producer.buffer import Bounds, Buffer
+from spoolway.producer.enabled import is_enabled
 from spoolway.producer.pusher import Pusher
 from spoolway.producer.rarely import Rarely
 from spoolway.producer.record import Record
 from spoolway.producer.redaction import Redaction, said
 from spoolway.producer.stats import ProducerStats
-from spoolway.producer.stream import Stream, default_url
+from spoolway.producer.stream import Stream, default_streams, default_url
 from spoolway.schema import (
     DEFAULT_STREAM,
     BadEvent,
@@ -47,6 +48,7 @@ class Producer:
         redis_url: str | None = None,
         *,
         stream: str | None = None,
+        streams: int | None = None,
         codec: Codec = "zstd",
         frame_events: int = 100,
         frame_bytes: int = MIB,
@@ -60,18 +62,21 @@ class Producer:
     ) -> None:
         """Check the settings; nothing is connected or started yet.
 
-        `redis_url`: redis://, rediss:// or unix://; by default REDIS_URL, else Redis on this
-        machine. `stream`: by default SPOOLWAY_STREAM, else "spoolway:events". A frame is closed by
-        the number of its events, by the bytes of its JSON lines, or `linger` seconds after its
-        first event. `folder` is that of this machine's state: segments go to <folder>/spool, damaged
+        `redis_url`: redis://, rediss:// or unix://, of a Sentinel redis+sentinel://, of a Cluster
+        redis+cluster://; by default REDIS_URL, else Redis on this machine. `stream`: by default
+        SPOOLWAY_STREAM, else "spoolway:events". `streams`: how many of them take turns; by default
+        SPOOLWAY_STREAMS, else 1. A frame is closed by the number of its events, by the bytes of its
+        JSON lines, or `linger` seconds after its first event. `folder` is that of this machine's state: segments go to <folder>/spool, damaged
         lines to <folder>/dead; by default SPOOLWAY_DIR, else nothing is spooled. Any number of
-        producers and workers may share it.
+        producers and workers may share it. With SPOOLWAY_ENABLED=false nothing is recorded: no
+        thread, no connection, no file.
 
         Raises:
             ValueError: a setting that cannot work; the message says which, and what would.
         """
         url = redis_url or default_url()
         name = stream or os.environ.get("SPOOLWAY_STREAM") or DEFAULT_STREAM
+        number = default_streams() if streams is None else streams
         self.caps: Final = caps or Caps()
         """How much of one event is kept."""
         self._redaction = redaction or Redaction()
@@ -90,16 +95,20 @@ class Producer:
                 f"{max_buffer_bytes} and {max_buffer_events}"
             )
         FrameEncoder(codec)  # raises for a codec that does not exist
-        Stream(url, name)  # raises for a URL that cannot work
+        Stream(url, name, number)  # raises for a URL that cannot work
         self._new_pusher = partial(
             _new_pusher,
             url=url,
             stream=name,
+            streams=number,
             codec=codec,
             frame_events=frame_events,
             frame_bytes=frame_bytes,
             new_spooling=_spooling_in(folder, max_spool_bytes),
         )
+        self._enabled = is_enabled()
+        if not self._enabled:
+            _log.info("SPOOLWAY_ENABLED is false: nothing is recorded")
         self._begin()
         renew_in_forked_children(self)
 
@@ -127,6 +136,8 @@ class Producer:
         `"id"`, a UUIDv7, is minted if it is missing. The mapping may be changed afterwards. Secrets
         are replaced before anything is buffered; a hook of the redaction may withhold the event.
         """
+        if not self._enabled:
+            return False
         try:
             line = self._line(event)
             return line is not None and self._put(line, 1)
@@ -189,6 +200,8 @@ class Producer:
 
     def _send(self, events: Sequence[Mapping[str, Any]]) -> bool:
         """Take events that stay together; return whether all of them are on their way."""
+        if not self._enabled:
+            return False
         lines: list[bytes] = []
         size = 0
         try:
@@ -267,6 +280,7 @@ def _new_pusher(
     *,
     url: str,
     stream: str,
+    streams: int,
     codec: Codec,
     frame_events: int,
     frame_bytes: int,
@@ -275,7 +289,7 @@ def _new_pusher(
     """Make what the thread runs. A function, no method: a thread must not keep its producer."""
     return Pusher(
         buffer,
-        Stream(url, stream),
+        Stream(url, stream, streams),
         FrameEncoder(codec),
         frame_events=frame_events,
         frame_bytes=frame_bytes,

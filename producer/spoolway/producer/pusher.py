@@ -7,12 +7,15 @@ machine's disk, or when `close` has run out of time.
 
 import contextlib
 import logging
+import os
 import time
+from collections.abc import Iterable
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from tenacity import Retrying, wait_random_exponential
 
-from spoolway.producer.buffer import Buffer
+from spoolway.producer.buffer import Buffer, Item
 from spoolway.producer.frames import Frame, cut
 from spoolway.producer.rarely import Rarely
 from spoolway.producer.stream import READ_TIMEOUT_S, NotPushed, Stream
@@ -40,7 +43,7 @@ _log = logging.getLogger("spoolway.producer")
 
 
 class Pusher:
-    """Pushes what is in one buffer to one stream, from one thread."""
+    """Pushes what is in one buffer to the stream, or to several, from one thread."""
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Pusher:
         """Of what was taken from the buffer, the frames that Redis has not confirmed."""
         self._back: list[Frame] | None = None
         """Of a chunk of the spool, the frames that Redis has not confirmed."""
+        self._turns = count(os.getpid())  # not all of many short processes begin with one stream
         self._is_due = False
         self._at_once = FRAMES_PER_PUSH
         self._failing_since: float | None = None
@@ -148,7 +152,7 @@ class Pusher:
             items = self._buffer.take(
                 self._at_once * self._frame_events, self._at_once * self._frame_bytes
             )
-            self._live = list(cut(items, self._frame_events, self._frame_bytes))
+            self._live = self._frames_of(items)
         self._push(self._live)
         if not self._live:
             self._buffer.settle()
@@ -161,11 +165,14 @@ class Pusher:
             if not lines:
                 return
             items = ((line, 1) for line in lines)
-            self._back = list(cut(items, self._frame_events, self._frame_bytes))
+            self._back = self._frames_of(items)
         self._push(self._back)
         if not self._back:
             spooling.returning.confirm()
             self._back = None
+
+    def _frames_of(self, items: Iterable[Item]) -> list[Frame]:
+        return list(cut(items, self._frame_events, self._frame_bytes, self._turns))
 
     def _push(self, left: list[Frame]) -> None:
         """Push the first of the frames in `left`; take those out that Redis has confirmed."""
@@ -173,7 +180,7 @@ class Pusher:
         began = time.monotonic()
         try:
             if going:
-                self._stream.add([self._encoder.encode(f.lines, f.events) for f in going])
+                self._stream.add([(f.turn, self._encoder.encode(f.lines, f.events)) for f in going])
         except NotPushed as error:
             left[: len(going)] = [going[at] for at in error.left]
             self.frames += len(going) - len(error.left)
@@ -215,7 +222,7 @@ class Pusher:
         """Take the oldest of what waits to the disk, in one write."""
         if self._live is None:
             items = self._buffer.take(self._buffer.bounds.max_events, spooling.batch_bytes)
-            self._live = list(cut(items, self._frame_events, self._frame_bytes))
+            self._live = self._frames_of(items)
         lines = [line for frame in self._live for item in frame.lines for line in item.split(b"\n")]
         if spooling.store(lines, self._buffer):
             self._live = None

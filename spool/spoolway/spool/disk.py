@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import takewhile
@@ -19,12 +20,14 @@ class Disk:
         """Make a folder for this user alone, if there is none, that a power cut does not take.
 
         Nor does it take a folder above it that is made for it: each has its name in the one above.
+        All of them are closed to others, whatever the umask; so is one that is there and is ours.
         """
         if path.is_dir():
+            _close_to_others(path)
             return
         missing = [path, *takewhile(lambda folder: not folder.is_dir(), path.parents)]
         for folder in reversed(missing):
-            folder.mkdir(mode=FOLDER_MODE if folder == path else 0o777, exist_ok=True)
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
             self.sync_folder(folder.parent)
 
     def create(self, path: Path) -> int:
@@ -64,6 +67,14 @@ class Disk:
         """Return the bytes that an unprivileged user can still write beside `path`."""
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
+
+
+def _close_to_others(folder: Path) -> None:
+    """Take away what a umask, a backup that was put back or a volume's driver has given to others."""
+    status = folder.stat()
+    if stat.S_IMODE(status.st_mode) & ~FOLDER_MODE and status.st_uid == os.geteuid():
+        with suppress(OSError):  # a file system without modes: what it shows cannot be changed
+            folder.chmod(FOLDER_MODE)
 
 
 def write_all(disk: Disk, descriptor: int, data: bytes) -> None:

@@ -1,10 +1,15 @@
 """How far the workers are behind: what `spoolway status` asks of Redis. Reads only."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+
+from spoolway.schema.address import stream_names
+from spoolway.worker.config import Settings
+from spoolway.worker.redis_client import client_for
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,13 +33,29 @@ class Backlog:
         return max(self.lag_seconds, self.pending_seconds)
 
 
-async def backlog(url: str, stream: str, group: str) -> Backlog:
-    """Ask. Raises redis-py's exceptions, and OSError."""
-    redis: Redis = Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0)
-    try:
-        return await _ask(redis, stream, group)
-    finally:
-        await redis.aclose()
+async def backlogs(settings: Settings) -> dict[str, Backlog]:
+    """Ask for every stream, by its name. Raises redis-py's exceptions, and OSError."""
+    found = {}
+    for name in stream_names(settings.stream, settings.streams):
+        redis = client_for(settings.redis_url, name, socket_timeout=5.0)
+        try:
+            found[name] = await _ask(redis, name, settings.group)
+        finally:
+            await redis.aclose()
+    return found
+
+
+def in_all(found: Iterable[Backlog]) -> Backlog:
+    """Return the backlog of several streams as one: the sums, and the longest waits."""
+    all_ = list(found)
+    undelivered = [one.undelivered for one in all_ if one.undelivered is not None]
+    return Backlog(
+        sum(one.length for one in all_),
+        sum(one.pending for one in all_),
+        sum(undelivered) if len(undelivered) == len(all_) else None,
+        max(one.lag_seconds for one in all_),
+        max(one.pending_seconds for one in all_),
+    )
 
 
 async def _ask(redis: Redis, stream: str, group: str) -> Backlog:

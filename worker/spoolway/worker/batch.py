@@ -43,6 +43,7 @@ class Batch:
     entry_ids: list[bytes]
     items: list[Item] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    _size: int | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def events(self) -> int:
@@ -51,9 +52,11 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """Bytes of the JSON lines in it, and of what could not be read."""
-        lines = sum(len(item.text) for item in self.items)
-        return lines + sum(len(letter.raw) for letter in self.dead)
+        """Bytes of the JSON lines in it, and of what could not be read: added up once."""
+        if self._size is None:
+            lines = sum(len(item.text) for item in self.items)
+            self._size = lines + sum(len(letter.raw) for letter in self.dead)
+        return self._size
 
     def parts(self, most: int) -> Iterator[list[Item]]:
         """Split the items into transactions of about `most` bytes each; commonly it is one.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 _DRIVERS: Final = {"asyncpg", "aiosqlite"}
 _DEFAULT_PORT: Final = 5432
@@ -35,6 +36,18 @@ def explain(error: BaseException, url: URL) -> str | None:
     return None
 
 
+def explain_outage(error: BaseException, url: URL) -> str:
+    """Return why a worker's write did not happen, as `explain`; else in the error's own words."""
+    if isinstance(error.__cause__, TimeoutError):
+        # Not that of connecting: the whole write has taken too long, wherever it was by then.
+        where = "SQLite" if url.get_backend_name() == "sqlite" else _server(url)
+        return (
+            f"{where} took longer than SPOOLWAY_WRITE_TIMEOUT: look there for locks and slow "
+            "queries, and whether it is reached at all"
+        )
+    return explain(error.__cause__ or error, url) or f"{type(error).__name__}: {error}"
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield the exception, and what SQLAlchemy and its adapters have wrapped."""
     cause: BaseException | None = error
@@ -50,6 +63,11 @@ def _of_postgresql(error: BaseException, url: URL) -> str | None:
     sqlstate = getattr(error, "sqlstate", None)
     if sqlstate is not None:
         return _by_sqlstate(sqlstate, error, url)
+    if isinstance(error, PoolTimeout):
+        return (
+            "every connection of the worker's own pool was in use for too long: look for locks and "
+            f"slow queries in {_server(url)}, or raise DATABASE_POOL_SIZE"
+        )
     if isinstance(error, OSError):
         return _by_os_error(error, url)
     if isinstance(error, UnicodeError):
@@ -86,16 +104,28 @@ def _by_sqlstate(sqlstate: str, error: BaseException, url: URL) -> str | None:
             return (
                 f"user {user} may not do this in database {url.database!r} of {server}: "
                 f"{_message(error)}; to migrate it needs CREATE on a schema of its search_path, "
-                "and to be the owner of the tables that are there"
+                "and to be the owner of the tables that are there; to write, the grants of "
+                "docs/postgresql.md"
             )
         case "25006":
             return f"{server} is read-only, such as a standby: name the primary in DATABASE_URL"
         case "53300":
-            return f"{server} has no connection left: raise its max_connections, or end others"
+            return (
+                f"{server} has no connection left ({_message(error)}): end others, lower "
+                "DATABASE_POOL_SIZE, or raise its limit (max_connections, the role's, the database's)"
+            )
+        case "55P03" | "57014":
+            return (
+                f"{server} gave up a statement ({_message(error)}): look there for who holds locks "
+                "(pg_blocking_pids) and for slow queries"
+            )
         case "57P03":
             return f"{server} is starting up or shutting down: try again in a moment"
     if sqlstate.startswith("08"):
-        return f"{server} ended the connection: see its log, and whether it is PostgreSQL"
+        return (
+            f"{server} ended the connection ({_message(error)}): see its log, and whether it is "
+            "PostgreSQL"
+        )
     return None
 
 
@@ -104,15 +134,24 @@ def _by_os_error(error: OSError, url: URL) -> str:
     if isinstance(error, TimeoutError):
         return f"{server} does not answer: check host, port and firewall"
     if isinstance(error, socket.gaierror):
-        return f"the host name {url.host!r} in DATABASE_URL cannot be resolved"
+        return (
+            f"the host name {url.host!r} in DATABASE_URL cannot be resolved: correct it (in a "
+            "password, @ : / ? # must be percent-encoded)"
+        )
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate of {server} is not trusted: {error.verify_message}"
+        return (
+            f"the certificate of {server} is not trusted: {error.verify_message}; give the file "
+            "of who signed it as sslrootcert, and the server's name as it is in the certificate, "
+            "in DATABASE_URL"
+        )
     if isinstance(error, ssl.SSLError):
         return f"{server} does not agree on TLS: {error.reason or 'handshake failed'}"
     if isinstance(error, ConnectionRefusedError):
-        return f"{server} cannot be reached: nothing listens there; is it running?"
+        return (
+            f"{server} cannot be reached: nothing listens there: start it, or correct DATABASE_URL"
+        )
     if isinstance(error, FileNotFoundError):
-        return f"{server} cannot be reached: there is no such socket; is it running?"
+        return f"{server} cannot be reached: there is no such socket: start it, or correct DATABASE_URL"
     if error.errno is None and isinstance(error, ConnectionError):  # asyncpg's own
         return f"{server} cannot be used: it speaks no TLS, or is not PostgreSQL"
     reason = os.strerror(error.errno) if error.errno else "connection failed"
@@ -131,6 +170,8 @@ def _server(url: URL) -> str:
 
 def _message(error: BaseException) -> str:
     """Return the server's primary message alone: DETAIL may quote rows."""
+    if getattr(error.__cause__, "sqlstate", None):  # SQLAlchemy's adapter puts the class before it
+        error = error.__cause__ or error
     return str(error.args[0] if error.args else error)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import msgspec
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -19,7 +18,6 @@ from tenacity import (
     wait_random,
 )
 
-from spoolway.schema.events import encode_event
 from spoolway.spool import DeadLetter, DeadLetters, NotSpooled, SpoolWriter
 from spoolway.worker.batch import Batch
 from spoolway.worker.breaker import Breaker
@@ -27,7 +25,7 @@ from spoolway.worker.intake import REDIS_AWAY, Stopping
 from spoolway.worker.outage import Outage
 from spoolway.worker.progress import Progress
 from spoolway.worker.stores import Item, Outcome, Refusals, Refusing, Store, StoreError
-from spoolway.worker.stores.storable import repaired
+from spoolway.worker.stores.storable import json_line
 from spoolway.worker.stream import Stream
 from spoolway.worker.writing import letters, log_dead, write
 
@@ -39,9 +37,6 @@ _BACKOFF: Final = wait_exponential(multiplier=0.1, max=3.0) + wait_random(0, 0.2
 SPOOLING: Final = "events go to the spool until it is back"
 REFUSING_WAIT: Final = 30.0
 """Seconds until a database that refuses most rows is asked again."""
-
-_SYNTAX: Final = msgspec.json.Decoder(msgspec.Raw)
-"""Checks a line, and builds nothing of it."""
 
 T = TypeVar("T")
 
@@ -87,6 +82,7 @@ class Delivery:
         clock = asyncio.get_running_loop().time
         self._spool_outage = Outage("spool", clock)
         self._dead_outage = Outage("dead letters", clock)
+        progress.outages += [("spool", self._spool_outage), ("dead", self._dead_outage)]
 
     async def deliver(self, batch: Batch) -> None:
         """Return when every event of the batch is safe, and acknowledged.
@@ -97,6 +93,7 @@ class Delivery:
         totals = self._progress.totals
         totals.read += batch.events
         totals.in_flight += batch.events
+        began = self._redis_outage.clock()
         try:
             settled = await self._settle(batch)
         except BaseException:
@@ -105,6 +102,8 @@ class Delivery:
             raise
         totals.in_flight -= batch.events
         self._count(settled)
+        took = self._redis_outage.clock() - began
+        self._progress.observed.settled(batch.events, batch.size, took)
         # From here on every event of the batch is in the database or in a synced file.
         await self._stubbornly(
             lambda: self._stream.acknowledge(batch.entry_ids),
@@ -146,9 +145,10 @@ class Delivery:
                 else:
                     self._breaker.worked()
                     self._store_outage.worked()
+                    self._progress.observed.committed(part)
                     return outcome
             try:
-                await asyncio.to_thread(self._spool.append, [_json_line(item) for item in part])
+                await asyncio.to_thread(self._spool.append, [json_line(item) for item in part])
             except NotSpooled as error:
                 # The slots are full of batches like this one: nothing more is read from Redis.
                 self._spool_outage.failed(error, "nothing is acknowledged, events stay in Redis")
@@ -206,21 +206,7 @@ class Delivery:
         totals.inserted += settled.outcome.written.inserted
         totals.duplicate += settled.outcome.written.duplicates
         totals.dead += len(settled.letters)
+        progress.observed.dead.update(letter.reason for letter in settled.letters)
         totals.spooled += settled.spooled
         progress.settled(committed=bool(settled.outcome.written.inserted))
         log_dead(settled.letters)
-
-
-def _json_line(item: Item) -> bytes:
-    """Return what is spooled of an item: its line, or, where that is no JSON, what was made of it.
-
-    A spooled line is read by people and by jq; another language's producer may have sent NaN.
-    """
-    line = item.line
-    try:
-        _SYNTAX.decode(line)
-        if not line.isascii():
-            line.decode()  # msgspec skips over what is no UTF-8
-    except (ValueError, RecursionError):
-        return encode_event(repaired(item).event)
-    return line

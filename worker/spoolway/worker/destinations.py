@@ -2,21 +2,25 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from spoolway import migrations
 from spoolway.schema import FrameEncoder
+from spoolway.schema.address import stream_names
 from spoolway.schema.caps import MIB
+from spoolway.schema.redis_errors import NotReplicated
 from spoolway.spool import Chunk, DeadLetters
-from spoolway.worker.batch import assemble_chunk
+from spoolway.worker.archive import prepared_store
+from spoolway.worker.batch import Window, assemble_chunk
 from spoolway.worker.config import Settings, UsageError, shown_url
 from spoolway.worker.connecting import explain
 from spoolway.worker.opening import bring_up_to_date, window_of
 from spoolway.worker.plan import Done, Halt, Skip
+from spoolway.worker.redis_client import client_for, explain_redis, replicas_of
 from spoolway.worker.replay import Replay
 from spoolway.worker.stores import (
     Refusals,
@@ -25,13 +29,13 @@ from spoolway.worker.stores import (
     StoreError,
     Unreachable,
     is_away,
-    open_store,
 )
-from spoolway.worker.stores.prepared import PreparedStore
 
 _FRAME_EVENTS: Final = 100
 _FRAME_BYTES: Final = MIB
 """What a producer packs into one frame."""
+_REPLICAS_MS: Final = 1_000
+"""Milliseconds in which the replicas confirm what was pushed."""
 
 
 async def opened_database(settings: Settings) -> Store:
@@ -43,7 +47,7 @@ async def opened_database(settings: Settings) -> Store:
     """
     url = settings.database
 
-    store = PreparedStore(open_store(settings), lambda _: bring_up_to_date(settings))
+    store = prepared_store(settings, lambda _: bring_up_to_date(settings))
     try:
         await store.prepare()
     except Exception as error:
@@ -61,11 +65,14 @@ async def opened_database(settings: Settings) -> Store:
 class ToDatabase:
     """Rows: every event becomes one, is recognised as one, or is a dead letter."""
 
-    def __init__(self, store: Store, dead: DeadLetters, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, dead: DeadLetters, settings: Settings, window: Window | None = None
+    ) -> None:
+        """Take which ids are taken, if not those that the settings say."""
         self._replay = Replay(
             store,
             dead,
-            window_of(settings),
+            window or window_of(settings),
             Refusals(settings.refused_count, settings.refused_ratio),
             batch_events=settings.batch_events,
             batch_bytes=settings.batch_bytes,
@@ -93,14 +100,17 @@ class ToStream:
         self._dead = dead
         self._window = window_of(settings)
         self._encoder = FrameEncoder()
-        self._redis: Redis = Redis.from_url(
-            settings.redis_url, socket_timeout=10.0, socket_connect_timeout=2.0
-        )
+        self._names = stream_names(settings.stream, settings.streams)
+        self._clients = {
+            name: client_for(settings.redis_url, name, socket_timeout=10.0) for name in self._names
+        }
+        self._turns = count()
 
     async def check(self) -> None:
         """Raise Halt if Redis does not answer."""
         try:
-            await self._redis.ping()
+            for client in self._clients.values():
+                await client.ping()
         except (RedisError, OSError) as error:
             raise Halt(self._explained(error)) from error
 
@@ -109,33 +119,50 @@ class ToStream:
         damaged = Chunk(chunk.end, damaged=chunk.damaged)
         letters = assemble_chunk(damaged, segment.name, self._window).dead
         await asyncio.to_thread(self._dead.keep, letters)
-        pipeline = self._redis.pipeline(transaction=False)
-        for lines in frames(chunk.lines):
+        pipelines = {}
+        for lines, turn in zip(frames(chunk.lines), self._turns, strict=False):
+            name = self._names[turn % len(self._names)]
+            if name not in pipelines:
+                pipelines[name] = self._clients[name].pipeline(transaction=False)
             entry: dict[Any, Any] = {**self._encoder.encode(lines, len(lines))}
-            pipeline.xadd(self._settings.stream, entry)
+            pipelines[name].xadd(name, entry)
         try:
-            await pipeline.execute()
+            for name, pipeline in pipelines.items():
+                if replicas := await replicas_of(self._clients[name]):
+                    pipeline.wait(replicas, _REPLICAS_MS)
+                    if (confirmed := (await _sent(pipeline))[-1]) < replicas:
+                        raise NotReplicated(confirmed, replicas)
+                else:
+                    await _sent(pipeline)
         except (RedisError, OSError) as error:
             raise Halt(self._explained(error)) from error
         return Done(len(chunk.lines) + len(letters), sent=len(chunk.lines), dead=len(letters))
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._redis.aclose()
+        for client in self._clients.values():
+            await client.aclose()
 
     def _explained(self, error: BaseException) -> str:
-        where = f"Redis at {shown_url(self._settings.redis_url)}"
         if isinstance(error, OutOfMemoryError):
             return (
-                f"{where} is full ({error}): let the workers drain it first, give it more memory, "
-                "or replay into the database (--to database)"
+                f"Redis at {shown_url(self._settings.redis_url)} is full ({error}): let the "
+                "workers drain it first, give it more memory, or replay into the database "
+                "(--to database)"
             )
-        if isinstance(error, ReadOnlyError):
-            return f"{where} is a read-only replica: give the primary's address in REDIS_URL"
-        return (
-            f"{where} cannot be used ({type(error).__name__}: {error}): check REDIS_URL and that "
-            "it is running"
-        )
+        return explain_redis(error, self._settings.redis_url)
+
+
+async def _sent(pipeline: Any) -> list[Any]:
+    """Send it, and return the replies; raises the first that is an error, as it came.
+
+    redis-py would put the whole command into the error's text, and with it what is in the events.
+    """
+    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 def frames(lines: Sequence[bytes]) -> Iterator[list[bytes]]:

@@ -1,13 +1,13 @@
 """The drain loop: stream → batch → delivery.
 
 Up to `in_flight` batches are delivered at once, so that the next one is read and decoded while one
-commits. An entry is acknowledged after COMMIT, or after the spool's fsync; until then it is pending
+commits. Several streams share these places, each with a loop of its own. An entry is acknowledged after COMMIT, or after the spool's fsync; until then it is pending
 in Redis and in memory, and in no third place.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from spoolway.worker.batch import ReadSize, Window, assemble
@@ -25,7 +25,7 @@ _SLOW_SHARE: Final = 0.2
 
 
 class Drain:
-    """Owns the reading task and the batches in flight."""
+    """Owns the reading of one stream, and its batches in flight."""
 
     def __init__(
         self,
@@ -38,7 +38,8 @@ class Drain:
         window: Window,
         batch_events: int,
         batch_bytes: int,
-        in_flight: int,
+        slots: asyncio.Semaphore,
+        is_alone: bool,
         write_timeout: float,
     ) -> None:
         self._stream = stream
@@ -48,18 +49,15 @@ class Drain:
         self._stop = stop
         self._window = window
         self._size = ReadSize(batch_events, batch_bytes, write_timeout * _SLOW_SHARE)
-        self._slots = asyncio.Semaphore(in_flight)
+        self._slots = slots
+        self._is_alone = is_alone
         self._held: set[bytes] = set()  # ids of entries in flight
         self._deliveries: set[asyncio.Task[None]] = set()
         self._intake = Intake(stream, progress.totals, self._held, redis_outage, stop)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether live events keep it as busy as it may be."""
-        return self._slots.locked()
+        self._turn("starting")
 
     async def run(self) -> None:
-        """Drain until `stop` is called, then wait for what is in flight; cancel to cut that off."""
+        """Drain until the stop is set, then wait for what is in flight; cancel to cut that off."""
         keeping = asyncio.create_task(self._keep_held(), name="spoolway-keep")
         try:
             await self._read_until_stopped()
@@ -70,35 +68,57 @@ class Drain:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
 
-    def stop(self) -> None:
-        """Stop reading. What is being written is finished and acknowledged."""
-        self._stop.set()
-
     async def _until_delivered(self) -> None:
         # A delivery that waits for a database or a Redis that is away gives up by itself (its
         # backoff sees the stop); one that writes is waited for.
         while self._deliveries:
-            self._progress.turn("stopping")
+            self._turn("stopping")
             await asyncio.wait(self._deliveries, timeout=1.0)
 
     async def _read_until_stopped(self) -> None:
+        entries: list[Entry] = []
         while not self._stop.is_set():
             if not await self._slot():
                 continue
-            entries: list[Entry] = []
-            try:
-                entries = await self._intake.next_entries(self._size.entries())
-                self._redis_outage.worked()
-            except Stopping:
-                pass
-            except REDIS_AWAY as error:
-                if not await self._intake.failed(error):
-                    await self._pause(_AFTER_FAILED_READ)
-            finally:
-                if not entries:
-                    self._slots.release()
+            entries += (
+                await self._read(
+                    self._intake.next_entries(self._size.entries(), wait=self._is_alone)
+                )
+                or []
+            )
             if entries:
                 self._deliver(entries)
+                entries = []
+            else:
+                self._slots.release()
+                if not self._is_alone:
+                    entries = await self._first_entries()
+
+    async def _read(self, reading: Awaitable[list[Entry]]) -> list[Entry] | None:
+        """Return what was read; None, after a pause, while Redis does not answer."""
+        try:
+            entries = await reading
+        except Stopping:
+            return []
+        except REDIS_AWAY as error:
+            if not await self._intake.failed(error):
+                await self._pause(_AFTER_FAILED_READ)
+            return None
+        self._redis_outage.worked()
+        return entries
+
+    async def _first_entries(self) -> list[Entry]:
+        """Wait a while for a new entry without a place in flight: others have more to do with it.
+
+        And until Redis answers, where it does not.
+        """
+        while not self._stop.is_set():
+            self._turn("reading")
+            entries = await self._read(self._intake.first_new())
+            if entries is not None:
+                self._held.update(entry.id for entry in entries)
+                return entries
+        return []
 
     async def _slot(self) -> bool:
         """Wait for a place in flight, or for a second: the loop turns also when it is held up."""
@@ -106,10 +126,13 @@ class Drain:
             async with asyncio.timeout(1.0):
                 await self._slots.acquire()
         except TimeoutError:
-            self._progress.turn("writing")
+            self._turn("writing")
             return False
-        self._progress.turn("reading")
+        self._turn("reading")
         return True
+
+    def _turn(self, state: str) -> None:
+        self._progress.turn(state, self._stream.name)
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not longer than until the stop."""

@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
-from spoolway.spool.disk import FILE_MODE, FOLDER_MODE
+from spoolway.spool.disk import FILE_MODE, FOLDER_MODE, Disk
 from spoolway.worker.config import UsageError
 
 _START_SECONDS: Final = 30.0
@@ -85,13 +85,18 @@ async def embedded_valkey(folder: Path, port: int) -> AsyncIterator[EmbeddedValk
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     # A session of its own: Ctrl-C goes to the worker alone, which still has acknowledgements to
     # send while it stops.
-    process = await asyncio.create_subprocess_exec(
-        str(binary),
-        *arguments,
-        start_new_session=True,
-        stdout=asyncio.subprocess.DEVNULL,
-        pass_fds=(lock,),
-    )
+    # It takes the umask over, which is all that closes its append-only file (uvloop has no `umask=`).
+    before = os.umask(0o777 & ~FOLDER_MODE)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            str(binary),
+            *arguments,
+            start_new_session=True,
+            stdout=asyncio.subprocess.DEVNULL,
+            pass_fds=(lock,),
+        )
+    finally:
+        os.umask(before)
     os.close(lock)  # Valkey holds it from here on, as long as it lives
     try:
         url = f"redis://127.0.0.1:{port}/0"
@@ -108,7 +113,7 @@ def _make_folder(folder: Path) -> tuple[int, Path]:
     which outlived its `spoolway up` (SIGKILL) is seen.
     """
     folder = folder.resolve()
-    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    Disk().make_folder(folder)
     descriptor = os.open(folder / "valkey.lock", os.O_RDWR | os.O_CREAT, FILE_MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

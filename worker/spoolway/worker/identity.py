@@ -8,10 +8,12 @@ the process ends, however it ends.
 import fcntl
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from spoolway.spool import Disk
 from spoolway.worker.config import UsageError
 
 _MOST_WORKERS: Final = 256
@@ -34,9 +36,23 @@ class Slot:
 
 
 def make_folder(folder: Path) -> None:
-    """Create the folder for state, for this user alone. Raises UsageError if it is not writable."""
+    """Create the folder for state, for this user alone.
+
+    One that is there keeps its mode, because it may hold what is not ours; what Spoolway makes in it
+    is closed to others in any case.
+
+    Raises:
+        UsageError: it is not writable, or it is for everybody: who can rename what is in it can put
+            links and other files there.
+    """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.is_dir():
+            Disk().make_folder(folder)
+        if folder.stat().st_mode & stat.S_IWOTH:
+            raise UsageError(
+                f"{folder.absolute()} is writable for every user of this machine: close it "
+                f"(chmod o-w {folder.absolute()}), or name a folder in it with --dir or SPOOLWAY_DIR"
+            )
         probe = folder / f".writable-{os.getpid()}"
         probe.touch(mode=0o600)
         probe.unlink()

@@ -49,8 +49,10 @@ class Intake:
         """Read what is pending for this consumer once more, from the first on."""
         self._own_after = _START
 
-    async def next_entries(self, count: int) -> list[Entry]:
+    async def next_entries(self, count: int, *, wait: bool) -> list[Entry]:
         """Return up to `count` entries that are not in flight; none after a while without any.
+
+        Without `wait`, none as soon as there is nothing.
 
         Raises:
             Stopping: the worker is told to stop.
@@ -67,16 +69,22 @@ class Intake:
             if read.next == _START:
                 self._claim_at = self._outage.clock() + CLAIM_EVERY
             self._totals.entries_claimed += len(read.entries)
+            if read.is_vague:
+                self.own_again()
             if entries := await self._fresh(read):
                 log.warning("took over %d entries of a worker that went away", len(entries))
                 return entries
             if read.next != _START:
                 return []
-        return await self._fresh(await self._read_new(count))
+        return await self._fresh(await self._read_new(count, BLOCK_MS if wait else None))
 
-    async def _read_new(self, count: int) -> Read:
-        """Wait for new entries, or for the stop."""
-        reading = asyncio.ensure_future(self._stream.read_new(count, BLOCK_MS))
+    async def first_new(self) -> list[Entry]:
+        """Wait for one new entry; none after a while without any. Raises as `next_entries`."""
+        return await self._fresh(await self._read_new(1, BLOCK_MS))
+
+    async def _read_new(self, count: int, block_ms: int | None) -> Read:
+        """Read new entries; wait for them, or for the stop."""
+        reading = asyncio.ensure_future(self._stream.read_new(count, block_ms))
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait(

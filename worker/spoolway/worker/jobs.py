@@ -1,19 +1,30 @@
 """arq's part: the control jobs. Draining does not depend on any of them running on time."""
 
+import contextlib
 import logging
 from typing import Any
 
 from arq import cron
 from arq.cron import CronJob
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from spoolway.worker.stores import Store
+from spoolway.worker import retention
+from spoolway.worker.progress import Progress
+from spoolway.worker.retention import told
+from spoolway.worker.stores import Store, StoreError
 from spoolway.worker.stores.partitions import utc_today
+from spoolway.worker.stores.retaining import Keep, Removed
 from spoolway.worker.stream import Stream
 
 log = logging.getLogger("spoolway.jobs")
 
 DAYS_AHEAD = 3
 """Days for which partitions are made ahead, today included; others are made on demand."""
+
+
+RETENTION_SECONDS = 3000
+"""How long one run of retention may take; the next one goes on there."""
 
 
 async def make_partitions(ctx: dict[str, Any]) -> int:
@@ -27,11 +38,15 @@ async def make_partitions(ctx: dict[str, Any]) -> int:
 
 async def sweep_stream(ctx: dict[str, Any]) -> int:
     """Delete entries whose worker died between XACK and XDEL; forget consumers that are gone."""
-    stream: Stream = ctx["stream"]
-    swept = await stream.sweep()
+    streams: list[Stream] = ctx["streams"]
+    swept = 0
+    for stream in streams:
+        # Of several servers one may be away; the reading loop reports it.
+        with contextlib.suppress(RedisConnectionError, RedisTimeoutError, OSError):
+            swept += await stream.sweep()
+            await stream.forget_idle_consumers()
     if swept:
         log.info("deleted %d acknowledged entries that a crash had left behind", swept)
-    await stream.forget_idle_consumers()
     return swept
 
 
@@ -44,9 +59,32 @@ async def link_errors(ctx: dict[str, Any]) -> int:
     return linked
 
 
-FUNCTIONS = [make_partitions, sweep_stream, link_errors]
+async def remove_old(ctx: dict[str, Any]) -> str:
+    """Remove what is older than it is to be kept; what cannot go now goes in an hour."""
+    keep: Keep = ctx["keep"]
+    progress: Progress = ctx["progress"]
+    if keep.is_all:
+        return ""
+
+    def stepped(step: Removed) -> bool:
+        totals = progress.totals
+        totals.removed_rows += step.requests.rows + step.errors.rows
+        totals.removed_partitions += step.requests.partitions + step.errors.partitions
+        totals.expired_bodies += step.bodies.rows
+        return True
+
+    try:
+        return told(await retention.remove_old(ctx["store"], keep, utc_today(), stepped=stepped))
+    except StoreError as error:
+        log.warning("retention goes on in an hour: %s", error)
+        return ""
+
+
+FUNCTIONS = [make_partitions, sweep_stream, link_errors, remove_old]
 CRON_JOBS: list[CronJob] = [
     cron(make_partitions, minute={5, 35}, second=0, run_at_startup=False),
     cron(sweep_stream, second=20),
     cron(link_errors, second=40),
+    # Hourly, so that a run that was cut short goes on soon; on one worker, as every cron job is.
+    cron(remove_old, minute=17, second=0, timeout=RETENTION_SECONDS),
 ]

@@ -6,7 +6,7 @@ Without Redis there is nothing to read, and the process ends for its supervisor 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -21,15 +21,17 @@ from tenacity import (
 )
 
 from spoolway import migrations
+from spoolway.schema.address import stream_names
+from spoolway.worker.archive import prepared_store
 from spoolway.worker.batch import Window
 from spoolway.worker.breaker import Breaker
 from spoolway.worker.config import Settings, UsageError, shown_url
 from spoolway.worker.connecting import explain
 from spoolway.worker.intake import REDIS_AWAY
 from spoolway.worker.jobs import DAYS_AHEAD
-from spoolway.worker.stores import Store, StoreError, is_away, open_store
+from spoolway.worker.redis_client import explain_redis
+from spoolway.worker.stores import Store, StoreError, is_away
 from spoolway.worker.stores.partitions import utc_today
-from spoolway.worker.stores.prepared import PreparedStore
 from spoolway.worker.stream import Stream
 
 log = logging.getLogger("spoolway.worker")
@@ -48,7 +50,7 @@ async def open_database(settings: Settings, breaker: Breaker) -> Store:
     Raises:
         UsageError: a database that cannot be used, and will not mend itself.
     """
-    store = PreparedStore(open_store(settings), lambda store: _prepare(settings, store))
+    store = prepared_store(settings, lambda store: _prepare(settings, store))
     try:
         await _patiently(settings, "the database", store.prepare, is_away)
     except Exception as error:  # noqa: BLE001 - what is not explained is raised again
@@ -87,21 +89,31 @@ async def bring_up_to_date(settings: Settings) -> None:
         await migrations.require_newest(url)
 
 
-async def open_stream(settings: Settings, consumer: str) -> Stream:
-    """Connect to Redis and make the group. Raises UsageError if it cannot be used."""
-    stream = Stream(
-        settings.redis_url, stream=settings.stream, group=settings.group, consumer=consumer
-    )
+async def open_streams(settings: Settings, consumer: str) -> list[Stream]:
+    """Connect to Redis and make the groups. Raises UsageError if it cannot be used."""
+    streams = [
+        Stream(settings.redis_url, stream=name, group=settings.group, consumer=consumer)
+        for name in stream_names(settings.stream, settings.streams)
+    ]
+
+    async def prepare() -> None:
+        for stream in streams:
+            await stream.prepare()
+
     try:
-        await _patiently(
-            settings, "Redis", stream.prepare, lambda error: isinstance(error, REDIS_AWAY)
-        )
+        await _patiently(settings, "Redis", prepare, lambda error: isinstance(error, REDIS_AWAY))
     except BaseException as error:
-        await stream.close()
+        await close_streams(streams)
         if isinstance(error, RedisError):
-            _raise_explained(_explain_redis(settings, error), error)
+            _raise_explained(explain_redis(error, settings.redis_url), error)
         raise
-    return stream
+    return streams
+
+
+async def close_streams(streams: Sequence[Stream]) -> None:
+    """Close every connection."""
+    for stream in streams:
+        await stream.close()
 
 
 async def _patiently(
@@ -115,7 +127,7 @@ async def _patiently(
     def waiting(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, RedisError):
-            said: object = _explain_redis(settings, error)
+            said: object = explain_redis(error, settings.redis_url)
         else:
             said = (explain(error, settings.database) if error else None) or error
         log.warning("waiting for %s: %s", what, said)
@@ -132,13 +144,6 @@ async def _patiently(
         return await step()
 
     return await attempts(once)
-
-
-def _explain_redis(settings: Settings, error: RedisError) -> str:
-    return (
-        f"Redis at {shown_url(settings.redis_url)} cannot be used "
-        f"({type(error).__name__}: {error}): check REDIS_URL and that it is running"
-    )
 
 
 def _raise_explained(explained: str | None, error: BaseException) -> None:

@@ -2,12 +2,16 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 log = logging.getLogger("spoolway.drain")
 
 _LOG_EVERY: Final = 30.0
+
+
+def _own_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 @dataclass(slots=True)
@@ -18,6 +22,13 @@ class Outage:
     clock: Callable[[], float]
     since: float | None = None
     logged: float = 0.0
+    explain: Callable[[BaseException], str] = field(default=_own_words, kw_only=True)
+    """What an operator is told of an error, in one line."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it has failed by now; 0 while it works."""
+        return 0.0 if self.since is None else self.clock() - self.since
 
     def failed(self, error: BaseException, next_step: str) -> None:
         """Note a failure, and say what happens next."""
@@ -27,7 +38,7 @@ class Outage:
         elif now - self.logged < _LOG_EVERY:
             return
         self.logged = now
-        log.warning("%s: %s: %s; %s", self.what, type(error).__name__, error, next_step)
+        log.warning("%s: %s; %s", self.what, self.explain(error), next_step)
 
     def worked(self) -> None:
         """Note that it works."""

@@ -13,6 +13,8 @@ from typing import Any, Final
 import orjson
 
 from spoolway.worker.identity import slots_taken
+from spoolway.worker.observed import Observed
+from spoolway.worker.outage import Outage
 
 STALE_SECONDS: Final = 15.0
 """A worker that has not turned for so long is not healthy."""
@@ -49,12 +51,24 @@ class Totals:
     write_failures: int = 0
     redis_failures: int = 0
 
+    removed_rows: int = 0
+    """Rows that retention has removed, of both tables."""
+    removed_partitions: int = 0
+    expired_bodies: int = 0
+    """Rows that have lost their bodies."""
+
 
 class Progress:
     """One worker's totals and its status file `worker-<slot>.json`."""
 
     def __init__(self, file: Path, consumer: str, pid: int) -> None:
         self.totals = Totals()
+        self.observed = Observed()
+        self.outages: list[tuple[str, Outage]] = []
+        """What can be away, each under one of a few names: database, redis, spool, dead."""
+        self.stopping = False
+        self.http: str | None = None
+        """Where health and metrics are, as host:port."""
         self.state = "starting"
         self.breaker = "closed"
         self.last_commit: float | None = None
@@ -63,11 +77,27 @@ class Progress:
         self._file = file
         self._consumer = consumer
         self._pid = pid
-        self._turned = time.time()
+        self._started = time.time()
+        self._turned: dict[str, float] = {}
 
-    def turn(self, state: str) -> None:
-        """Record that the drain loop went round, and what it is doing now."""
-        self._turned = time.time()
+    @property
+    def turned_at(self) -> float:
+        """When the drain loop last went round, in Unix seconds; of several, the one that lags."""
+        return min(self._turned.values(), default=self._started)
+
+    @property
+    def consumer(self) -> str:
+        """This worker's name in the consumer group."""
+        return self._consumer
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the drain loop goes round."""
+        return is_alive(time.time() - self.turned_at)
+
+    def turn(self, state: str, stream: str = "") -> None:
+        """Record that the drain loop of a stream went round, and what it is doing now."""
+        self._turned[stream] = time.time()
         self.state = state
 
     def settled(self, *, committed: bool) -> None:
@@ -83,8 +113,9 @@ class Progress:
             "host": socket.gethostname(),
             "consumer": self._consumer,
             "state": self.state,
-            "turned_at": self._turned,
+            "turned_at": self.turned_at,
             "breaker": self.breaker,
+            "http": self.http,
             "last_commit": self.last_commit,
             "last_settled": self.last_settled,
             **asdict(self.totals),
@@ -100,6 +131,11 @@ class Progress:
     def remove(self) -> None:
         """Take the status file away: this worker has stopped."""
         self._file.unlink(missing_ok=True)
+
+
+def is_alive(age: float) -> bool:
+    """Tell whether a worker that went round so many seconds ago makes progress."""
+    return age < STALE_SECONDS
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:

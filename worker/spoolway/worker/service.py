@@ -11,23 +11,32 @@ import contextlib
 import gc
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from spoolway.spool import DeadLetters, Limits, SpoolWriter
 from spoolway.worker.autoreplay import AutoReplay
 from spoolway.worker.breaker import Breaker
 from spoolway.worker.config import Settings, shown_url
+from spoolway.worker.connecting import explain_outage
 from spoolway.worker.delivery import Delivery
 from spoolway.worker.drain import Drain
 from spoolway.worker.host import host_jobs
 from spoolway.worker.identity import make_folder, take_slot
-from spoolway.worker.opening import open_database, open_stream, window_of
+from spoolway.worker.idle import stay_idle
+from spoolway.worker.opening import close_streams, open_database, open_streams, window_of
 from spoolway.worker.outage import Outage
 from spoolway.worker.progress import Progress, status_file
+from spoolway.worker.redis_client import explain_redis
 from spoolway.worker.replay import Replay
+from spoolway.worker.retention import keep_of
 from spoolway.worker.stores import Refusals, Store
 from spoolway.worker.stream import Stream
+
+if TYPE_CHECKING:
+    from spoolway.worker.http.server import HttpServer
 
 log = logging.getLogger("spoolway.worker")
 
@@ -57,11 +66,20 @@ class Service:
             slot = take_slot(settings.dir)
             opened.callback(slot.release)
             consumer = slot.consumer(settings.consumer)
+            http = _open_http(settings)
+            if http is not None:
+                opened.push_async_callback(http.close)
+            if not settings.enabled:
+                progress = Progress(status_file(settings.dir, slot.number), consumer, os.getpid())
+                opened.callback(progress.remove)
+                if http is not None:
+                    http.watch(progress, None)
+                await stay_idle(progress)
             breaker = Breaker(asyncio.get_running_loop().time)
             store = await open_database(settings, breaker)
             opened.push_async_callback(store.close)
-            stream = await open_stream(settings, consumer)
-            opened.push_async_callback(stream.close)
+            streams = await open_streams(settings, consumer)
+            opened.push_async_callback(close_streams, streams)
             progress = Progress(status_file(settings.dir, slot.number), consumer, os.getpid())
             opened.callback(lambda: log.info("stopped: %s", progress.totals))
             opened.callback(progress.remove)
@@ -70,20 +88,23 @@ class Service:
                 Limits(settings.spool_max_bytes, settings.spool_min_free_bytes),
             )
             opened.callback(spool.close)
+            if http is not None:
+                http.watch(progress, store)
+                opened.push_async_callback(http.close)  # before what it looks at
             log.info(
                 "consumer %s drains stream %s of %s into %s",
                 consumer,
-                settings.stream,
+                " and ".join(stream.name for stream in streams),
                 shown_url(settings.redis_url),
                 shown_url(settings.database),
             )
             _spare_the_collector()
-            await self._run_until_cancelled(store, stream, spool, progress, breaker)
+            await self._run_until_cancelled(store, streams, spool, progress, breaker)
 
     async def _run_until_cancelled(
         self,
         store: Store,
-        stream: Stream,
+        streams: Sequence[Stream],
         spool: SpoolWriter,
         progress: Progress,
         breaker: Breaker,
@@ -91,36 +112,49 @@ class Service:
         settings = self._settings
         stop = asyncio.Event()
         clock = asyncio.get_running_loop().time
-        redis_outage = Outage(f"Redis ({stream.name})", clock)
-        store_outage = Outage("database", clock)
+        store_outage = Outage(
+            "database", clock, explain=partial(explain_outage, url=settings.database)
+        )
+        progress.outages.append(("database", store_outage))
         window = window_of(settings)
         dead = DeadLetters(settings.dir / "dead")
         refusals = Refusals(settings.refused_count, settings.refused_ratio)
-        delivery = Delivery(
-            stream=stream,
-            store=store,
-            spool=spool,
-            dead=dead,
-            progress=progress,
-            breaker=breaker,
-            refusals=refusals,
-            store_outage=store_outage,
-            redis_outage=redis_outage,
-            stop=stop,
-            batch_bytes=settings.batch_bytes,
-        )
-        drain = Drain(
-            stream,
-            delivery,
-            progress,
-            redis_outage,
-            stop,
-            window=window,
-            batch_events=settings.batch_events,
-            batch_bytes=settings.batch_bytes,
-            in_flight=settings.in_flight,
-            write_timeout=settings.write_timeout,
-        )
+        slots = asyncio.Semaphore(settings.in_flight)
+
+        def drain_of(stream: Stream) -> Drain:
+            redis_outage = Outage(
+                f"Redis ({stream.name})",
+                clock,
+                explain=partial(explain_redis, url=settings.redis_url),
+            )
+            progress.outages.append(("redis", redis_outage))
+            delivery = Delivery(
+                stream=stream,
+                store=store,
+                spool=spool,
+                dead=dead,
+                progress=progress,
+                breaker=breaker,
+                refusals=refusals,
+                store_outage=store_outage,
+                redis_outage=redis_outage,
+                stop=stop,
+                batch_bytes=settings.batch_bytes,
+            )
+            return Drain(
+                stream,
+                delivery,
+                progress,
+                redis_outage,
+                stop,
+                window=window,
+                batch_events=settings.batch_events,
+                batch_bytes=settings.batch_bytes,
+                slots=slots,
+                is_alone=len(streams) == 1,
+                write_timeout=settings.write_timeout,
+            )
+
         replay = Replay(
             store,
             dead,
@@ -136,14 +170,25 @@ class Service:
             breaker=breaker,
             progress=progress,
             outage=store_outage,
-            is_live_busy=lambda: drain.is_busy,
+            is_live_busy=slots.locked,
             enabled=settings.spool_drain,
         )
-        draining = asyncio.create_task(drain.run(), name="spoolway-drain")
+        draining = [
+            asyncio.create_task(drain_of(stream).run(), name=f"spoolway-drain-{stream.name}")
+            for stream in streams
+        ]
         beside = [
             asyncio.create_task(autoreplay.run(), name="spoolway-replay"),
             asyncio.create_task(
-                host_jobs(settings.redis_url, {"store": store, "stream": stream}),
+                host_jobs(
+                    settings.jobs_redis_url or settings.redis_url,
+                    {
+                        "store": store,
+                        "streams": streams,
+                        "progress": progress,
+                        "keep": keep_of(settings),
+                    },
+                ),
                 name="spoolway-jobs",
             ),
             asyncio.create_task(_report(progress), name="spoolway-report"),
@@ -151,24 +196,34 @@ class Service:
         try:
             # None of them ends by itself: the first that does has failed, and is not restarted
             # behind its owner's back. The process ends; its supervisor starts a clean one.
-            await asyncio.wait([draining, *beside], return_when=asyncio.FIRST_COMPLETED)
-            for task in (draining, *beside):
+            await asyncio.wait([*draining, *beside], return_when=asyncio.FIRST_COMPLETED)
+            for task in (*draining, *beside):
                 if task.done():
                     task.result()
         finally:
             # Stop order: intake, what is in flight (with a deadline), replay and control jobs.
             # Then the stack seals the spool, closes Redis and the database, and last the slot, so
             # that a successor with the same name starts after the last acknowledgement.
-            drain.stop()
-            await asyncio.wait([draining], timeout=DRAIN_SECONDS)
-            if not draining.done():
+            progress.stopping = True
+            stop.set()
+            _, writing = await asyncio.wait(draining, timeout=DRAIN_SECONDS)
+            if writing:
                 log.warning("batches in flight after %.0f s are left pending", DRAIN_SECONDS)
-            for task in (draining, *beside):
+            for task in (*draining, *beside):
                 task.cancel()
-            ended, stuck = await asyncio.wait([draining, *beside], timeout=_ENDING_SECONDS)
+            ended, stuck = await asyncio.wait([*draining, *beside], timeout=_ENDING_SECONDS)
             for task in stuck:
                 log.warning("%s does not end, and is left behind", task.get_name())
             await asyncio.gather(*ended, return_exceptions=True)  # told by the first one
+
+
+def _open_http(settings: Settings) -> "HttpServer | None":
+    """Answer from the start on: a supervisor must not kill a migration that takes an hour."""
+    if settings.http_port is None:
+        return None
+    from spoolway.worker.http.server import HttpServer  # it takes memory, and not all want it
+
+    return HttpServer.open(settings, settings.http_port)
 
 
 def _spare_the_collector() -> None:

@@ -4,20 +4,19 @@ The same as `spoolway worker`: arq owns the process and its signals, `on_startup
 arq reads the class's own attributes alone: a subclass would be ignored without a word.
 """
 
-import sys
 from typing import Any, ClassVar, NoReturn
 
 import orjson
 
 from spoolway.worker.config import UsageError, load
-from spoolway.worker.host import HEALTH_KEY, QUEUE, jobs_pool
+from spoolway.worker.host import HEALTH_KEY, QUEUE, jobs_address, jobs_pool
 from spoolway.worker.jobs import FUNCTIONS
-from spoolway.worker.logs import configure_logging
+from spoolway.worker.logs import complain, configure_logging
 from spoolway.worker.service import Service
 
 
 def _refuse(error: UsageError) -> NoReturn:
-    print(f"spoolway: {error}", file=sys.stderr)  # noqa: T201 - for whoever started arq
+    complain(str(error))
     raise SystemExit(2) from None
 
 
@@ -25,6 +24,7 @@ try:
     _settings = load()
 except UsageError as mistake:
     _refuse(mistake)
+configure_logging(_settings)
 
 
 async def run_service(_ctx: dict[str, Any]) -> None:
@@ -44,7 +44,9 @@ class WorkerSettings:
     """arq's settings; each name is a parameter of `arq.worker.Worker`."""
 
     functions: ClassVar = FUNCTIONS
-    redis_pool = jobs_pool(_settings.redis_url)
+    redis_pool = jobs_pool(_settings.jobs_redis_url or _settings.redis_url)
+    redis_settings = jobs_address(_settings.jobs_redis_url or _settings.redis_url)
+    """For `arq --check`, which does not look at redis_pool."""
     queue_name = QUEUE
     health_check_key = HEALTH_KEY
     on_startup = run_service

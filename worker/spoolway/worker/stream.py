@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
+
+from spoolway.worker.redis_client import client_for
 
 CLAIM_IDLE_MS: Final = 20_000
 """Entries that their consumer has not touched for so long are abandoned. A live worker touches
@@ -68,12 +69,14 @@ class Read:
     """What one read brought.
 
     `lost` are the ids of entries that were pending and are gone from the stream: nobody can read
-    them any more.
+    them any more. `is_vague` says that more are lost than are named: Redis 6.2 gives the claimer
+    entries that are gone without saying which; reading what is its own does.
     """
 
     entries: list[Entry]
     lost: list[bytes]
     next: bytes = b"0-0"
+    is_vague: bool = False
 
 
 class Stream:
@@ -83,10 +86,10 @@ class Stream:
         self.name: Final = stream
         self.group: Final = group
         self.consumer: Final = consumer
-        self._redis: Redis = _client(url, socket_timeout=_READ_MARGIN)
+        self._redis = client_for(url, stream, socket_timeout=_READ_MARGIN)
         # Blocking reads have a connection of their own: a cancelled read can leave its reply on
         # the connection, where the next command would take it for its own.
-        self._reader: Redis = _client(url, socket_timeout=None)
+        self._reader = client_for(url, stream, socket_timeout=None)
 
     async def prepare(self) -> None:
         """Create the group if need be. Raises if Redis does not answer.
@@ -110,8 +113,8 @@ class Stream:
             raise
         return True
 
-    async def read_new(self, count: int, block_ms: int) -> Read:
-        """Read entries that nobody was given yet; wait up to `block_ms` for the first."""
+    async def read_new(self, count: int, block_ms: int | None) -> Read:
+        """Read entries that nobody was given yet; wait up to `block_ms` for the first, or not."""
         return _read(
             await self._reader.xreadgroup(
                 self.group, self.consumer, {self.name: ">"}, count=count, block=block_ms
@@ -134,7 +137,8 @@ class Stream:
         )
         # The third element, ids that are gone from the stream, came with Redis 7.0.
         lost = list(reply[2]) if len(reply) > 2 else []
-        return Read(_entries(reply[1])[0], lost, reply[0])
+        claimed = [(entry_id, fields) for entry_id, fields in reply[1] if entry_id is not None]
+        return Read(_entries(claimed)[0], lost, reply[0], len(claimed) < len(reply[1]))
 
     async def keep(self, ids: Sequence[bytes]) -> None:
         """Tell the group that this consumer is still at work on these entries."""
@@ -168,17 +172,6 @@ class Stream:
         """Close every connection."""
         await self._reader.aclose()
         await self._redis.aclose()
-
-
-def _client(url: str, *, socket_timeout: float | None) -> Redis:
-    client: Redis = Redis.from_url(
-        url,
-        socket_timeout=socket_timeout,
-        socket_connect_timeout=2.0,
-        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
-        health_check_interval=0,
-    )
-    return client
 
 
 def _read(reply: Any) -> Read:

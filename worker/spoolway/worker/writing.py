@@ -78,6 +78,7 @@ def letters(outcome: Outcome) -> list[DeadLetter]:
 def log_dead(dead: Sequence[DeadLetter]) -> None:
     """Say what was set aside: the first ones, and how many more."""
     for letter in dead[:3]:
-        log.error("dead letter (%s, entry %s): %s", letter.reason, letter.entry_id, letter.message)
+        entry = f", entry {letter.entry_id}" if letter.entry_id else ""
+        log.error("dead letter (%s%s): %s", letter.reason, entry, letter.message)
     if len(dead) > 3:
-        log.error("and %d more dead letters of the same batch", len(dead) - 3)
+        log.error("and %d more of the same batch: spoolway dead ls lists them", len(dead) - 3)

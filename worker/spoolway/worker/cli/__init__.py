@@ -7,10 +7,13 @@ from itertools import chain
 from typing import Final
 
 _MODULES: Final[dict[str, tuple[str, ...]]] = {
-    "db": ("db",),
+    "clean": ("clean",),
+    "config": ("config",),
+    "db": ("db", "db_backup", "db_copy"),
     "dead": ("dead", "dead_back"),
     "health": ("health",),
     "replay": ("replay",),
+    "retention": ("retention",),
     "spool": ("spool",),
     "status": ("status",),
     "up": ("up",),

@@ -10,12 +10,16 @@ from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 
+from spoolway.worker.cli.flags import add_flags, flags_beside, given_flags
+from spoolway.worker.cli.visible import warn_of_password
 from spoolway.worker.config import UsageError
+from spoolway.worker.logs import complain
 
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
         "--database-url",
+        callback=warn_of_password,
         help="PostgreSQL or SQLite URL.  [env: DATABASE_URL; default: spoolway.db in --dir]",
         show_default=False,
     ),
@@ -24,6 +28,7 @@ RedisUrl = Annotated[
     str | None,
     typer.Option(
         "--redis-url",
+        callback=warn_of_password,
         help="Redis or Valkey URL.  [env: REDIS_URL; default: redis://127.0.0.1:6379/0]",
         show_default=False,
     ),
@@ -52,18 +57,25 @@ app = typer.Typer(
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a UsageError into one line on stderr and exit code 2; Ctrl-C into exit code 130."""
+    """Turn a UsageError into one line on stderr and exit code 2; Ctrl-C into exit code 130.
+
+    A command with one of the options above also gets --config, with --database-url the pool's.
+    """
+    flags = flags_beside(command, settings=(DatabaseUrl, RedisUrl, Dir), database=DatabaseUrl)
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        beside = {name: kwargs.pop(name, None) for name in flags}
         try:
-            return command(*args, **kwargs)
+            with given_flags(beside):
+                return command(*args, **kwargs)
         except UsageError as error:
-            typer.echo(f"spoolway: {error}", err=True)
+            complain(str(error))
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
+    add_flags(run, command, flags)
     return run
 
 

@@ -39,7 +39,7 @@ def upgrade(
 
         spoolway db upgrade
 
-        spoolway db upgrade --database-url postgresql://me:secret@db:5432/logs
+        DATABASE_URL=postgresql://me:secret@db:5432/logs spoolway db upgrade
     """
     done = _run(lambda url: migrations.upgrade(url, revision), database_url, folder)
     _print_migrated(done, as_json)

@@ -7,7 +7,7 @@ import typer
 
 from spoolway.worker.cli.app import Dir, app, one_line_errors
 from spoolway.worker.config import load
-from spoolway.worker.progress import STALE_SECONDS, read_all
+from spoolway.worker.progress import is_alive, read_all
 
 
 @app.command()
@@ -28,7 +28,7 @@ def health(
         spoolway health --dir /var/lib/spoolway --json
     """
     workers = read_all(load(dir=folder).dir)
-    healthy = bool(workers) and all(worker["age"] < STALE_SECONDS for worker in workers)
+    healthy = bool(workers) and all(is_alive(worker["age"]) for worker in workers)
     if as_json:
         typer.echo(orjson.dumps({"healthy": healthy, "workers": workers}).decode())
     elif not workers:

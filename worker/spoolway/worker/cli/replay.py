@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -71,6 +72,18 @@ def replay(  # noqa: PLR0917 - Typer passes them all by name
     ] = False,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
+    archive: Annotated[
+        bool,
+        typer.Option("--archive", help="Not the spool but the archive, into the database."),
+    ] = False,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="With --archive: from the files of this day on."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="With --archive: up to the files of this day."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Put what is in the spool of a state folder (a worker's or a proxy's) where it belongs.
@@ -89,9 +102,19 @@ def replay(  # noqa: PLR0917 - Typer passes them all by name
         spoolway replay --dir /var/lib/proxy --to stream --redis-url redis://cache:6379/0
 
         spoolway replay --dry-run --json
+
+        spoolway replay --archive --since 2026-11-20 --until 2026-11-21
     """
     settings = load(database_url=database_url, redis_url=redis_url, dir=folder)
     state_folder(settings)
+    if archive:
+        if to is not To.database or dry_run or keep or rate is not None or limit is not None:
+            raise UsageError("--archive goes with --since, --until and --json, and nothing else")
+        from spoolway.worker.cli.replay_archive import replay_days
+
+        raise typer.Exit(replay_days(settings, since, until, as_json=as_json))
+    if since is not None or until is not None:
+        raise UsageError("--since and --until are days of the archive: give --archive with them")
     if dry_run:
         if keep or rate is not None:
             raise UsageError("--dry-run changes nothing: leave out --keep and --rate")

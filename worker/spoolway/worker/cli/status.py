@@ -11,11 +11,12 @@ import typer
 from redis.exceptions import RedisError
 
 from spoolway.spool import DeadLetters, SpoolFolder
-from spoolway.worker.backlog import Backlog, backlog
+from spoolway.worker.backlog import Backlog, backlogs, in_all
 from spoolway.worker.cli.app import Json, RedisUrl, app, one_line_errors
 from spoolway.worker.cli.shown import age, count, print_json, printable, size
 from spoolway.worker.config import Settings, load, shown_url
 from spoolway.worker.progress import STALE_SECONDS, read_all
+from spoolway.worker.redis_client import explain_redis
 
 BEHIND_SECONDS: Final = 60.0
 """A backlog that is older, while no event has become safe for as long, is a worker's failure."""
@@ -60,7 +61,8 @@ def status(
     named: list[str | None] = [*folders] if folders else [None]
     all_settings = [load(redis_url=redis_url, dir=folder) for folder in named]
     settings = all_settings[0]
-    queue, trouble = _ask_redis(settings)
+    queues, trouble = _ask_redis(settings)
+    queue = in_all(queues.values()) if queues else None
     found = [_folder(each.dir) for each in all_settings]
     wrong = _wrong(queue, trouble, found)
     if as_json:
@@ -69,11 +71,12 @@ def status(
             "url": shown_url(settings.redis_url),
             "stream": settings.stream,
             "group": settings.group,
+            "streams": {name: asdict(one) for name, one in queues.items()},
             "error": trouble,
         }
         print_json({"redis": asked, "folders": found, "wrong": wrong})
     else:
-        _print_redis(settings, queue, trouble)
+        _print_redis(settings, queues, trouble)
         for folder in found:
             _print_folder(folder)
         if check:
@@ -83,12 +86,11 @@ def status(
         raise typer.Exit(1)
 
 
-def _ask_redis(settings: Settings) -> tuple[Backlog | None, str | None]:
+def _ask_redis(settings: Settings) -> tuple[dict[str, Backlog], str | None]:
     try:
-        return asyncio.run(backlog(settings.redis_url, settings.stream, settings.group)), None
+        return asyncio.run(backlogs(settings)), None
     except (RedisError, OSError) as error:
-        said = printable(f"{type(error).__name__}: {error}")
-        return None, f"Redis at {shown_url(settings.redis_url)} cannot be asked ({said})"
+        return {}, printable(explain_redis(error, settings.redis_url))
 
 
 def _folder(path: Path) -> dict[str, Any]:
@@ -163,7 +165,9 @@ def _wrong(queue: Backlog | None, trouble: str | None, folders: list[dict[str, A
         if not worker["holds"]:
             wrong.append(f"{name}: {worker['equation']}; {worker['replay_equation']}")
         if worker["age"] >= STALE_SECONDS:
-            wrong.append(f"{name} has not turned for {worker['age']:.0f} s: it is wedged")
+            wrong.append(
+                f"{name} has not turned for {worker['age']:.0f} s: it is wedged, restart it"
+            )
         if worker.get("breaker") == "refusing":
             wrong.append(f"{name} is stopped by a run of refusals: its log has the reason")
         if lost := int(worker.get("lost_entries", 0)):
@@ -171,6 +175,12 @@ def _wrong(queue: Backlog | None, trouble: str | None, folders: list[dict[str, A
                 f"{name} lost {count(lost, 'entry').replace('entrys', 'entries')}: "
                 "something trims the stream"
             )
+    names = Counter(printable(str(worker["consumer"])) for worker in workers)
+    wrong += [
+        f"{number} workers are called {name}: give each a SPOOLWAY_CONSUMER of its own"
+        for name, number in names.items()
+        if number > 1
+    ]
     if queue is not None and workers and queue.age_seconds > BEHIND_SECONDS:
         last = max((worker.get("last_settled") or 0.0 for worker in workers), default=0.0)
         still = time.time() - last
@@ -178,24 +188,28 @@ def _wrong(queue: Backlog | None, trouble: str | None, folders: list[dict[str, A
             since = f"for {age(still)}" if last else "since the start"
             wrong.append(
                 f"the oldest entry waits for {age(queue.age_seconds)}, and no event was settled "
-                f"{since}"
+                f"{since}: the workers' logs say why"
             )
     return wrong
 
 
-def _print_redis(settings: Settings, queue: Backlog | None, trouble: str | None) -> None:
-    if queue is None:
+def _print_redis(settings: Settings, queues: dict[str, Backlog], trouble: str | None) -> None:
+    if not queues:
         typer.echo(f"redis     {trouble}")
         return
     typer.echo(
         f"redis     {shown_url(settings.redis_url)}, stream {settings.stream}, group "
         f"{settings.group}"
     )
-    unread = "some" if queue.undelivered is None else f"{queue.undelivered:,}"
-    typer.echo(
-        f"  queue   {queue.length:,} entries; {unread} not read, lag {age(queue.lag_seconds)}; "
-        f"{queue.pending:,} pending, the oldest for {age(queue.pending_seconds)}"
-    )
+    if len(queues) > 1:
+        queues = {"in all": in_all(queues.values()), **queues}
+    for name, queue in queues.items():
+        unread = "some" if queue.undelivered is None else f"{queue.undelivered:,}"
+        typer.echo(
+            f"  {name if len(queues) > 1 else 'queue'}   {queue.length:,} entries; {unread} not "
+            f"read, lag {age(queue.lag_seconds)}; {queue.pending:,} pending, the oldest for "
+            f"{age(queue.pending_seconds)}"
+        )
 
 
 def _print_folder(folder: dict[str, Any]) -> None:

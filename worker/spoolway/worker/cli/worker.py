@@ -20,7 +20,7 @@ def worker(
 
         spoolway worker
 
-        spoolway worker --database-url postgresql://me:secret@db/logs
+        DATABASE_URL=postgresql://me:secret@db/logs spoolway worker
     """
     settings = load(database_url=database_url, redis_url=redis_url, dir=folder)
     configure_logging(settings)

@@ -8,6 +8,8 @@ from typing import Protocol
 import msgspec
 
 from spoolway.schema import Event
+from spoolway.worker.stores.measured import Measured, PoolUse
+from spoolway.worker.stores.retaining import Retention
 
 
 class Item(msgspec.Struct, gc=False):
@@ -60,6 +62,18 @@ class Store(Protocol):
 
     async def link_errors(self) -> int:
         """Link the errors whose request was committed by another worker at the same time."""
+        ...
+
+    async def measure(self) -> Measured:
+        """Return how large the database is; what it costs does not depend on how many rows it has."""
+        ...
+
+    def pool_use(self) -> PoolUse | None:
+        """Return how many connections are open; None where there is no pool."""
+        ...
+
+    async def retention(self) -> Retention:
+        """Return what removes old rows and bodies, on this store's connections."""
         ...
 
     async def close(self) -> None:

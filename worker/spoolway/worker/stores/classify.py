@@ -5,6 +5,7 @@ SQLSTATEs: PostgreSQL documentation, appendix A. SQLite result codes: sqlite.org
 
 import re
 import sqlite3
+import ssl
 from typing import Final
 
 import asyncpg
@@ -17,6 +18,7 @@ from spoolway.worker.stores.errors import Refused, Retryable, StoreError, Unknow
 _UNREACHABLE: Final = (
     "08",  # connection exception
     "25006",  # read-only transaction: a standby after a failover
+    "25P03",  # we stood still in the middle of a transaction: the server has ended it
     "28",  # invalid authorization: the server is there, but not for us, not now
     "3D000",  # the database does not exist (yet, or again)
     "53",  # insufficient resources: disk full, out of memory, too many connections
@@ -75,7 +77,11 @@ def classify(error: BaseException) -> StoreError:
     if isinstance(error, (UnicodeError, OverflowError, BadInput)):
         # A value that no driver can encode: no database has seen the batch.
         return Refused(f"{name}: not encodable")
-    if isinstance(error, (OSError, asyncpg.InterfaceError, PoolTimeout)):
+    if isinstance(error, PoolTimeout):
+        return Unreachable("every connection of the pool was in use for too long")
+    if isinstance(
+        error, (OSError, asyncpg.InterfaceError, asyncpg.TargetServerAttributeNotMatched)
+    ):
         return Unreachable(f"{name}: {error}")
     if isinstance(error, (ValueError, TypeError, LookupError)):
         return Unknown(f"{name} (its text may quote the row; the traceback has it)")
@@ -95,9 +101,12 @@ _SQLITE_MISTAKES: Final = {
 def is_away(error: BaseException) -> bool:
     """Tell whether a database that cannot be opened may come back by itself.
 
-    A wrong password, a wrong name and a file that is no database are for the operator to mend.
+    A wrong password, a wrong name, a certificate that nobody vouches for and a file that is no
+    database are for the operator to mend.
     """
     error = _driver_error(error)
+    if isinstance(error, (ssl.SSLCertVerificationError, asyncpg.ClientConfigurationError)):
+        return False
     if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_MISTAKES):
         return False
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _SQLITE_MISTAKES:

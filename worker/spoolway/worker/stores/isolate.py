@@ -4,15 +4,22 @@ The store writes all or nothing; this writes all that can be written. Each part 
 transaction of its own, which is safe because every row is recognised when it comes again.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from spoolway.schema import ErrorEvent
 from spoolway.worker.stores.base import Item, Store, Written
-from spoolway.worker.stores.errors import Refused
+from spoolway.worker.stores.errors import Refused, Retryable
 from spoolway.worker.stores.refusals import Refusals
 from spoolway.worker.stores.rows import ERRORS, REQUESTS, split
 from spoolway.worker.stores.storable import repaired, storable
+
+_TOOK_TOO_LONG: Final = "57014"
+"""statement_timeout: the batch is too large for it, or the database stands still."""
+_PATIENCE: Final = 10.0
+"""Seconds after which a batch that took too long is not tried in smaller parts any more."""
 
 
 @dataclass(slots=True)
@@ -54,16 +61,34 @@ async def write_isolating(
     """
     outcome = Outcome()
     refusals = refusals or Refusals(count=0, ratio=1.0)
-    try:
-        outcome.count(await store.write(items))
-        refusals.accepted(len(items))
-    except Refused:
-        # By table: the row that a refusal names counts within one. Requests first, to be linked.
-        parts = [[storable(item) for item in kind] for kind in split(items)]
-        await _write_parts(store, [part for part in parts if part], outcome, refusals)
+    began = time.monotonic()
+    waiting = [items]
+    while waiting:
+        part = waiting.pop()
+        try:
+            outcome.count(await store.write(part))
+            refusals.accepted(len(part))
+        except Refused:
+            # By table: the row that a refusal names counts within one. Requests first, to be linked.
+            kinds = [[storable(item) for item in kind] for kind in split(part)]
+            await _write_parts(store, [kind for kind in kinds if kind], outcome, refusals)
+        except Retryable as error:
+            if error.sqlstate != _TOOK_TOO_LONG or not _is_worth_parting(part, began):
+                raise
+            waiting += reversed(eighths(part))
     last = outcome.refused[-1].message if outcome.refused else ""
     refusals.judge(len(items), len(outcome.refused), last)
     return outcome
+
+
+def eighths(part: Sequence[Item]) -> list[Sequence[Item]]:
+    """Return a part in eight, or as many as it has items: two steps and it is a sixtieth."""
+    size = -(-len(part) // 8)
+    return [part[start : start + size] for start in range(0, len(part), size)]
+
+
+def _is_worth_parting(part: Sequence[Item], began: float) -> bool:
+    return len(part) > 1 and time.monotonic() - began < _PATIENCE
 
 
 async def _write_parts(

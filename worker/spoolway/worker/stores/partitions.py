@@ -1,11 +1,13 @@
-"""Partitions of the two tables on PostgreSQL: one per UTC day, by range of ids."""
+"""Partitions of the two tables on PostgreSQL: one per UTC day, by range of ids.
+
+The database's own functions make and drop them, with the rights of the tables' owner: the worker's
+role needs none (migration 0002, docs/postgresql.md).
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import Any, Final
 
-from spoolway.schema import id_range
 from spoolway.worker.stores.transaction import begin, in_transaction
 
 TABLES: Final = ("request_logs", "error_logs")
@@ -16,8 +18,8 @@ SELECT EXISTS (
     WHERE inhrelid = to_regclass($1) AND inhparent = to_regclass($2) AND NOT inhdetachpending
 )
 """
-_LOCK: Final = 0x5F_53_50_4F_4F_4C_50_01
-"""Advisory lock for making partitions: two workers that need the same day take turns."""
+_MAKE: Final = "SELECT spoolway_make_partition($1, $2)"
+_DROP: Final = "SELECT spoolway_drop_partition($1, $2)"
 _LOCK_TIMEOUT: Final = 1.0
 """Seconds to wait for other transactions. Writers queue behind whoever waits for a table."""
 
@@ -40,11 +42,11 @@ def name(table: str, day: date) -> str:
 class Partitions:
     """The days that are ready. Asks the database once per day it has not seen."""
 
-    def __init__(self, *, statement_timeout: float) -> None:
-        """Take how long one statement may last, in seconds."""
+    def __init__(self, *, statement_timeout: float, lock_timeout: float = _LOCK_TIMEOUT) -> None:
+        """Take how long one statement, and each wait for a lock in it, may last, in seconds."""
         self._ready: set[int] = set()
         self._begin = begin(
-            statement_timeout=statement_timeout, lock_timeout=min(_LOCK_TIMEOUT, statement_timeout)
+            statement_timeout=statement_timeout, lock_timeout=min(lock_timeout, statement_timeout)
         )
 
     def missing(self, days: Iterable[int]) -> set[int]:
@@ -62,26 +64,23 @@ class Partitions:
             day = _EPOCH + timedelta(days=number)
             for table in TABLES:
                 if not await connection.fetchval(_IS_THERE, name(table, day), table):
-                    make_one = partial(_make_one, connection, table, day)
-                    made += await in_transaction(connection, self._begin, make_one)
+                    made += await self._call(connection, _MAKE, table, day)
             self._ready.add(number)
         return made
 
+    async def drop(self, connection: Any, table: str, day: date) -> bool:
+        """Drop a table's partition of a day, with its rows; return whether there was one.
 
-async def _make_one(connection: Any, table: str, day: date) -> int:
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-    partition = name(table, day)
-    if await connection.fetchval(_IS_THERE, partition, table):
-        return 0
-    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    first, last = id_range(midnight, midnight + timedelta(days=1))
-    # In two steps, because PARTITION OF locks out readers too: it would wait for the longest of
-    # them, and everybody else behind it. ATTACH waits for writers alone, and gives it the indexes.
-    await connection.execute(
-        f"CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS "
-        "INCLUDING STORAGE INCLUDING COMPRESSION)"
-    )
-    await connection.execute(
-        f"ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES FROM ('{first}') TO ('{last}')"
-    )
-    return 1
+        In a transaction of its own. Errors must not point into it any more: as long as they do,
+        this is a foreign key's violation, which is retryable, and nothing is dropped.
+        """
+        dropped = await self._call(connection, _DROP, table, day)
+        self._ready.discard(day_number(day))
+        return dropped
+
+    async def _call(self, connection: Any, function: str, table: str, day: date) -> bool:
+        return bool(
+            await in_transaction(
+                connection, self._begin, lambda: connection.fetchval(function, table, day)
+            )
+        )

@@ -6,9 +6,11 @@ table, which tells exactly what was inserted and what was a duplicate.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 from weakref import WeakSet
@@ -16,18 +18,25 @@ from weakref import WeakSet
 import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import QueuePool
 
 from spoolway.schema import ErrorEvent, lower_bound, time_of
 from spoolway.worker.stores.base import Conflict, Item, Written
 from spoolway.worker.stores.classify import classify, is_without_partition
+from spoolway.worker.stores.engine import make_engine
 from spoolway.worker.stores.errors import Refused, StoreError, Unreachable
-from spoolway.worker.stores.partitions import Partitions, day_number
+from spoolway.worker.stores.expired import GONE_WITH_IT, MARK
+from spoolway.worker.stores.measured import Measured, PoolUse, measure_postgres
+from spoolway.worker.stores.partitions import Partitions, day_number, utc_today
+from spoolway.worker.stores.retention_postgres import PostgresRetention
 from spoolway.worker.stores.rows import ERRORS, REQUESTS, Row, Rows, split
 from spoolway.worker.stores.storable import with_fitting_names
 from spoolway.worker.stores.transaction import begin, in_transaction
 
 T = TypeVar("T")
+
+_sql = logging.getLogger("spoolway.sql")  # what goes past SQLAlchemy, which logs its own
 
 _KNOWN_REQUESTS: Final = "SELECT id FROM request_logs WHERE id = ANY($1::uuid[])"
 # An error is minted after its request starts: ids from an hour before it bound the partitions that
@@ -57,6 +66,8 @@ _JSONB_VERSION: Final = b"\x01"
 # on a statement not long after the client has stopped listening.
 _LOCK_SHARE: Final = 0.5
 _STATEMENT_SHARE: Final = 0.9
+_LONG_SECONDS: Final = 600.0
+"""What retention only reads or vacuums may take: nobody waits for it."""
 _CLOSING: Final = 1.0
 """Seconds that a connection has to close in order."""
 
@@ -64,25 +75,32 @@ _CLOSING: Final = 1.0
 class PostgresStore:
     """See `Store`. Connections are SQLAlchemy's; the hot path uses asyncpg under it."""
 
-    def __init__(self, url: URL, *, pool_size: int, write_timeout: float) -> None:
-        self._engine = create_async_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=write_timeout,
-            connect_args={
-                "timeout": write_timeout,
-                "server_settings": {"application_name": "spoolway", "timezone": "UTC"},
-            },
+    def __init__(
+        self,
+        url: URL,
+        *,
+        pool_size: int,
+        write_timeout: float,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Connect at the first use, to `pool_size` connections and no more.
+
+        `options` are further arguments of create_async_engine, and win; see `make_engine`. One
+        process migrates with a connection of its own before it has any of these.
+        """
+        defaults = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": write_timeout}
+        self._engine, given = make_engine(
+            url, write_timeout=write_timeout, options={**defaults, **(options or {})}
         )
         self._drivers: WeakSet[Any] = WeakSet()
+        self._ending: set[asyncio.Task[None]] = set()
         event.listen(self._engine.sync_engine, "connect", self._connected)
         self._write_timeout = write_timeout
-        self._begin = begin(
-            statement_timeout=write_timeout * _STATEMENT_SHARE,
-            lock_timeout=write_timeout * _LOCK_SHARE,
-        )
-        self._partitions = Partitions(statement_timeout=write_timeout * _STATEMENT_SHARE)
+        statement, lock = write_timeout * _STATEMENT_SHARE, write_timeout * _LOCK_SHARE
+        statement = min(statement, given.get("statement_timeout", statement))
+        lock = min(lock, given.get("lock_timeout", lock))
+        self._begin = begin(statement_timeout=statement, lock_timeout=lock)
+        self._partitions = Partitions(statement_timeout=statement)
 
     async def write(self, items: Sequence[Item]) -> Written:
         """Store all items in one transaction, or none; see `Store`."""
@@ -113,21 +131,45 @@ class PostgresStore:
 
         return _affected(await self._run(link))
 
+    async def measure(self) -> Measured:
+        """Return how large the database is, and how far ahead its partitions reach."""
+        return await self._run(lambda connection: measure_postgres(connection, utc_today()))
+
+    def pool_use(self) -> PoolUse | None:
+        """Return how many connections are open."""
+        pool = self._engine.pool
+        if not isinstance(pool, QueuePool):
+            return None
+        return PoolUse(pool.checkedout(), pool.checkedin())
+
+    async def retention(self) -> PostgresRetention:
+        """Return what removes old rows and bodies, on this pool's connections."""
+        return PostgresRetention(
+            self._run,
+            partial(self._run, seconds=_LONG_SECONDS),
+            statement_timeout=self._write_timeout * _STATEMENT_SHARE,
+        )
+
     async def close(self) -> None:
         """Close every connection; one that does not answer is cut."""
         # Not by the pool: it would wait for a server that hangs to say goodbye, and for ever.
+        await asyncio.gather(*self._ending, return_exceptions=True)
         closing = [driver.close(timeout=_CLOSING) for driver in list(self._drivers)]
         await asyncio.gather(*closing, return_exceptions=True)
         await self._engine.dispose()
 
     def _connected(self, dbapi_connection: Any, _record: Any) -> None:
-        self._drivers.add(dbapi_connection.driver_connection)
+        driver = dbapi_connection.driver_connection
+        self._drivers.add(driver)
+        if _sql.isEnabledFor(logging.DEBUG):
+            driver.add_query_logger(_log_query)
         dbapi_connection.run_async(_send_json_as_it_is)
 
-    async def _run(self, step: Callable[[Any], Awaitable[T]]) -> T:
+    async def _run(self, step: Callable[[Any], Awaitable[T]], *, seconds: float | None = None) -> T:
         """Run one step on a pooled connection within the deadline; raises StoreError alone."""
+        deadline = asyncio.timeout(seconds or self._write_timeout)
         try:
-            async with asyncio.timeout(self._write_timeout), self._connection() as connection:
+            async with deadline, self._connection() as connection:
                 return await step(connection)
         except StoreError:
             raise
@@ -136,20 +178,31 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
-        async with self._engine.connect() as pooled:
-            driver: Any = (await pooled.get_raw_connection()).driver_connection
+        pooled = await self._engine.connect()
+        driver: Any = None
+        try:
+            driver = (await pooled.get_raw_connection()).driver_connection
             while driver.is_closed():  # the server went away while it lay in the pool
                 await pooled.invalidate()
                 driver = (await pooled.get_raw_connection()).driver_connection
-            try:
-                yield driver
-            except BaseException as error:
-                if not _answered(error):
-                    # Cancelled or cut in the middle of the protocol: terminate() does not wait
-                    # for a server that may never answer, and the pool gets no such connection.
-                    driver.terminate()
-                    await pooled.invalidate()
+            yield driver
+        except BaseException as error:
+            if driver is not None and not _answered(error):
+                self._end(pooled, driver)
                 raise
+            await pooled.close()
+            raise
+        await pooled.close()
+
+    def _end(self, pooled: AsyncConnection, driver: Any) -> None:
+        """End a connection that was left in the middle of the protocol; nobody waits for that.
+
+        Its place in the pool is free when the server has ended its side, too: else a server that
+        is still busy with what was given up would have more connections than the pool may have.
+        """
+        ending = asyncio.create_task(_ended(pooled, driver), name="spoolway-end")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     async def _write(
         self, connection: Any, requests: Sequence[Item], errors: Sequence[Item]
@@ -227,6 +280,17 @@ async def _copy_through_staging(
     return written
 
 
+async def _ended(pooled: AsyncConnection, driver: Any) -> None:
+    try:
+        async with asyncio.timeout(_CLOSING):
+            await driver.close()  # asks the server to cancel, and waits until it has closed
+    except Exception:  # noqa: BLE001 - it does not answer: cut, whatever asyncpg makes of it
+        driver.terminate()
+    finally:
+        await pooled.invalidate()
+        await pooled.close()
+
+
 def _answered(error: BaseException) -> bool:
     """Tell whether the server refused the work and its connection is as good as before."""
     return isinstance(error, asyncpg.PostgresError) and not isinstance(classify(error), Unreachable)
@@ -246,9 +310,15 @@ def _request_of(item: Item) -> UUID | None:
     return item.event.request_id if isinstance(item.event, ErrorEvent) else None
 
 
+def _log_query(done: Any) -> None:
+    """Log a statement, without its arguments: they are what clients have said."""
+    _sql.debug("%s (%.1f ms)", " ".join(done.query.split()), done.elapsed * 1000)
+
+
 async def _copy_rows(
     connection: Any, rows: Rows, records: Iterable[Row], into: str, *more_columns: str
 ) -> None:
+    _sql.debug("COPY %s", into)
     await connection.copy_records_to_table(
         into, records=records, columns=[*rows.columns, *more_columns]
     )
@@ -307,12 +377,20 @@ def _differing(rows: Rows) -> str:
     The ids are asked of both tables: a planner that knows nothing of the staging table would read
     every partition for the join.
     """
-    ours, theirs = (", ".join(f'{side}."{name}"' for name in rows.columns) for side in ("s", "t"))
+    theirs = ", ".join(f't."{name}"' for name in rows.columns)
+    ours = ", ".join(_unless_expired(rows, name) for name in rows.columns)
     return (
         f"SELECT s.id FROM spoolway_staging_{rows.table} s JOIN {rows.table} t ON t.id = s.id "  # noqa: S608 - names of our own tables and columns
         "WHERE s.id = ANY($1::uuid[]) AND t.id = ANY($1::uuid[]) "
         f"AND ROW({ours}) IS DISTINCT FROM ROW({theirs})"
     )
+
+
+def _unless_expired(rows: Rows, name: str) -> str:
+    """Return the SQL of a staged column, or of the one there, when retention has taken that."""
+    if rows is ERRORS or name not in GONE_WITH_IT:
+        return f's."{name}"'
+    return f"""CASE WHEN t.truncated ? '{MARK}' THEN t."{name}" ELSE s."{name}" END"""
 
 
 def _affected(status: str) -> int:

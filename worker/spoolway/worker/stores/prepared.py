@@ -11,6 +11,8 @@ from datetime import date
 from spoolway.worker.stores.base import Item, Store, Written
 from spoolway.worker.stores.classify import classify
 from spoolway.worker.stores.errors import StoreError
+from spoolway.worker.stores.measured import Measured, PoolUse
+from spoolway.worker.stores.retaining import Retention
 
 
 class PreparedStore:
@@ -43,6 +45,19 @@ class PreparedStore:
         """Link what came at the same time; see `Store`."""
         await self._ready()
         return await self._store.link_errors()
+
+    async def measure(self) -> Measured:
+        """Return how large the database is; see `Store`."""
+        return await self._store.measure()  # as it is: who only looks migrates nothing
+
+    def pool_use(self) -> PoolUse | None:
+        """Return how many connections are open; see `Store`."""
+        return self._store.pool_use()
+
+    async def retention(self) -> Retention:
+        """Return what removes old rows and bodies; see `Store`."""
+        await self._ready()
+        return await self._store.retention()
 
     async def close(self) -> None:
         """Close every connection."""

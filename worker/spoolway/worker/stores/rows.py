@@ -13,6 +13,7 @@ from spoolway.schema import ErrorEvent, RequestEvent, time_of
 from spoolway.schema.columns import COLUMNS
 from spoolway.schema.events import ABSENT, JSON_NULL
 from spoolway.worker.stores.base import Item
+from spoolway.worker.stores.expired import GONE_WITH_IT, is_expired
 
 Row = tuple[Any, ...]
 Several = Callable[[Any], Row]
@@ -31,6 +32,8 @@ class Rows:
         self.table: Final = table
         self.columns: Final = list(kinds)
         self._json_at = [at for at, kind in enumerate(kinds.values()) if kind == "json"]
+        self._expiring_at = frozenset(self.columns.index(n) for n in GONE_WITH_IT if n in kinds)
+        self._truncated_at = self.columns.index("truncated") if "truncated" in kinds else None
         self._ids_at = [at for at, kind in enumerate(kinds.values()) if kind == "id"]
 
     def row(self, event: RequestEvent | ErrorEvent) -> Row:
@@ -65,11 +68,22 @@ class Rows:
         return values
 
     def same(self, row: Row, other: Row) -> bool:
-        """Tell whether two rows hold the same: plain values as they are, JSON by its meaning."""
-        return row == other or all(
+        """Tell whether two rows hold the same: plain values as they are, JSON by its meaning.
+
+        Of a `row` whose bodies have expired, what is left of it.
+        """
+        if row == other:
+            return True
+        gone = self._gone_from(row)
+        return all(
             _same_json(one, another) if at in self._json_at else one == another
             for at, (one, another) in enumerate(zip(row, other, strict=True))
+            if at not in gone
         )
+
+    def _gone_from(self, row: Row) -> frozenset[int]:
+        is_gone = self._truncated_at is not None and is_expired(row[self._truncated_at])
+        return self._expiring_at if is_gone else frozenset()
 
 
 def several(names: list[str]) -> Several:

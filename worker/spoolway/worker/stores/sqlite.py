@@ -14,6 +14,8 @@ from sqlalchemy.pool import NullPool
 from spoolway.worker.stores.base import Item, Written
 from spoolway.worker.stores.classify import classify
 from spoolway.worker.stores.errors import Refused, StoreError
+from spoolway.worker.stores.measured import Measured, PoolUse, measure_sqlite
+from spoolway.worker.stores.retention_sqlite import SqliteRetention
 from spoolway.worker.stores.rows import split
 from spoolway.worker.stores.sqlite_batch import (
     STATEMENTS,
@@ -89,6 +91,21 @@ class SqliteStore:
     async def link_errors(self) -> int:
         """Link the errors whose request was committed by another worker at the same time."""
         return await self._run(link_leftovers)
+
+    async def measure(self) -> Measured:
+        """Return how large the file is."""
+        try:
+            return await asyncio.to_thread(measure_sqlite, self._path)
+        except Exception as error:
+            raise classify(error) from error
+
+    def pool_use(self) -> PoolUse | None:
+        """Return None: there is one connection, and no pool."""
+        return None
+
+    async def retention(self) -> SqliteRetention:
+        """Return what removes old rows and bodies, in this connection's own transactions."""
+        return SqliteRetention(self._run, self._path)
 
     async def close(self) -> None:
         """Close the connection."""

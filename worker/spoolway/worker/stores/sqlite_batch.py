@@ -7,11 +7,12 @@ decoded the batch that comes next.
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Final, TypeVar
 
-from spoolway.schema import ErrorEvent
+from spoolway.schema import ErrorEvent, lower_bound
 from spoolway.worker.stores.base import Conflict, Item, Written
 from spoolway.worker.stores.classify import classify
 from spoolway.worker.stores.errors import Refused
@@ -28,6 +29,8 @@ _FEW: Final = 10
 _MOST_BYTES: Final = 4 << 20
 """Bytes of events that one statement is to take: Python's module keeps what was bound to it until
 it is used again."""
+_LEFT_OVER: Final = timedelta(days=2)
+"""Age of the requests that are looked for once more: longer than anything waits for its commit."""
 STATEMENTS: Final = 16
 """Most statements that a connection keeps: each set of columns has its own."""
 
@@ -66,9 +69,10 @@ UPDATE error_logs INDEXED BY ix_error_logs_unlinked SET request_log_id = request
 WHERE request_log_id IS NULL AND request_id IN (SELECT value FROM json_each(?))
 AND EXISTS (SELECT 1 FROM request_logs WHERE request_logs.id = error_logs.request_id)
 """
+# Of late requests alone: errors that are kept longer than their requests stay without for good.
 _LINK_LEFTOVERS: Final = """
 UPDATE error_logs INDEXED BY ix_error_logs_unlinked SET request_log_id = request_id
-WHERE request_log_id IS NULL AND request_id IS NOT NULL
+WHERE request_log_id IS NULL AND request_id >= ?
 AND EXISTS (SELECT 1 FROM request_logs WHERE request_logs.id = error_logs.request_id)
 """
 
@@ -220,8 +224,9 @@ class _Taken:
 
 
 def link_leftovers(connection: sqlite3.Connection) -> int:
-    """Link every error whose request is there; return how many were."""
-    return connection.execute(_LINK_LEFTOVERS).rowcount
+    """Link every error whose request is there, and of these days; return how many were."""
+    since = lower_bound(datetime.now(UTC) - _LEFT_OVER)
+    return connection.execute(_LINK_LEFTOVERS, [str(since)]).rowcount
 
 
 def _json_array(ids: Iterable[str]) -> str:

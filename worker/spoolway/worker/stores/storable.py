@@ -9,9 +9,12 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+import msgspec
+
 from spoolway.schema import BadInput, ErrorEvent, Event, repair_line
 from spoolway.schema.caps import NAME_BYTES
 from spoolway.schema.columns import COLUMNS, Kind
+from spoolway.schema.events import encode_event
 from spoolway.schema.jsonable import is_storable_number
 from spoolway.worker.stores.base import Item
 from spoolway.worker.stores.rows import Several, several
@@ -32,6 +35,9 @@ _LONG_EXPONENT: Final = b"0e00000"
 _is_long_exponent: Final = re.compile(rb"[0-9][eE][+-]?[0-9]{5}").match
 _SOME_DIGITS: Final = b"0" * 64  # looked for first: the other search takes five times as long
 _MANY_DIGITS: Final = b"0" * 6_000  # fewer, and an exponent of four digits, fit jsonb's numeric
+
+_check_syntax: Final = msgspec.json.Decoder(msgspec.Raw).decode
+"""Checks a line, and builds nothing of it."""
 
 _SHORT: Final = NAME_BYTES // 4  # characters that fit whatever they are
 
@@ -70,6 +76,21 @@ def repaired(item: Item) -> Item:
         return Item(repair_line(item.text), item.text, item.day)
     except BadInput:
         return item  # as it is: the database has the last word
+
+
+def json_line(item: Item) -> bytes:
+    """Return what a file keeps of an item: its line, or, where that is no JSON, what was made of it.
+
+    A file is read by people and by jq; another language's producer may have sent NaN.
+    """
+    line = item.line
+    try:
+        _check_syntax(line)
+        if not line.isascii():
+            line.decode()  # msgspec skips over what is no UTF-8
+    except (ValueError, RecursionError):
+        return encode_event(repaired(item).event)
+    return line
 
 
 def is_storable(event: Event) -> bool:

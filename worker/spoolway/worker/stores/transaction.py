@@ -1,7 +1,7 @@
 """A transaction on PostgreSQL that ends by itself, also when nobody is there to end it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -11,19 +11,34 @@ from spoolway.worker.stores.errors import Unreachable
 T = TypeVar("T")
 
 
+_IDLE: Final = 60.0
+"""Seconds for which a transaction may wait for its client: longer than any write may take."""
+
+_BEGIN: Final = """
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SELECT set_config(name, ms::text, true) FROM (VALUES <limits>) AS limits (name, ms)
+WHERE current_setting(name)::interval
+      NOT BETWEEN interval '1 microsecond' AND ms * interval '1 millisecond'
+"""
+
+
 def begin(*, statement_timeout: float, lock_timeout: float) -> str:
     """Return the SQL that begins a transaction with these limits, in seconds.
 
     A client that gave up is noticed by a server only when it next reads from or writes to it: until
-    then a statement that waits for a lock would wait on, and everybody behind it. SET LOCAL, because
-    a pooler gives the session to others. READ COMMITTED, whatever the database's default is: what
-    another transaction inserted meanwhile must be seen.
+    then a statement that waits for a lock would wait on, and everybody behind it. One whose machine
+    has died is not noticed at all, and would keep its locks. Where the server, the database or the
+    role has a shorter limit, that one counts. For this transaction alone, because a pooler gives
+    the session to others. READ COMMITTED, whatever the database's default is: what another
+    transaction inserted meanwhile must be seen.
     """
-    return (
-        "BEGIN ISOLATION LEVEL READ COMMITTED; "
-        f"SET LOCAL statement_timeout = {_ms(statement_timeout)}; "
-        f"SET LOCAL lock_timeout = {_ms(lock_timeout)}"
-    )
+    limits = {
+        "statement_timeout": statement_timeout,
+        "lock_timeout": lock_timeout,
+        "idle_in_transaction_session_timeout": _IDLE,
+    }
+    values = ", ".join(f"('{name}', {_ms(seconds)})" for name, seconds in limits.items())
+    return _BEGIN.replace("<limits>", values)
 
 
 def _ms(seconds: float) -> int:

@@ -1,25 +1,31 @@
-"""compose.yml, Dockerfile and their neighbours: what can be proven without a Docker engine.
+"""compose.yml and .env.example: what can be proven without a Docker engine.
 
-The commands they contain are run here against the real servers; the images are not built.
+The commands they contain are run here against the real servers; no container is started.
 """
 
 import re
-import shlex
+import shutil
+import sqlite3
 import subprocess
 import sys
-import sysconfig
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+import orjson
 import pytest
 import redis
 import yaml
 
-from spoolway.worker.config import Settings
-from tests.servers import PostgresServer, ValkeyServer
+from tests.commands import SPOOLWAY, run
+from tests.confined import confined, environment_names
+from tests.servers import PostgresServer, ValkeyServer, eventually
+from tests.servers.ports import ReservedPort
+from tests.workers import count, push, request_line, spooled
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "compose.yml"
@@ -34,25 +40,6 @@ def _services() -> dict[str, Any]:
 def _interpolate(text: str) -> str:
     """Put the defaults in, as Compose does; a required variable gets a stand-in."""
     return INTERPOLATED.sub(lambda m: m[3] if m[2] == "-" else "stand-in", text)
-
-
-def _dockerfile_stages() -> list[list[tuple[str, str]]]:
-    """Give each stage as a list of (instruction, arguments), continuation lines joined."""
-    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
-    stages: list[list[tuple[str, str]]] = []
-    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
-        if not line.strip():
-            continue
-        instruction, _, arguments = line.partition(" ")
-        if instruction == "FROM":
-            stages.append([])
-        stages[-1].append((instruction, arguments.strip()))
-    return stages
-
-
-def _last(instruction: str) -> str:
-    """Give the arguments of the image's effective (last) instruction of that name."""
-    return [arguments for name, arguments in _dockerfile_stages()[-1] if name == instruction][-1]
 
 
 def _check_compose_schema(path: Path) -> subprocess.CompletedProcess[str]:
@@ -90,10 +77,11 @@ def test_every_long_running_service_has_a_healthcheck_and_a_restart_policy() -> 
     services = _services()
     staying = {name: s for name, s in services.items() if name != "migrate"}
 
-    assert staying.keys() == {"valkey", "postgres", "worker"}
+    assert staying.keys() == {"valkey", "postgres", "worker", "prometheus", "grafana"}
     for name, service in staying.items():
         assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
         assert service["restart"] == "unless-stopped", name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
 
 
 def test_migrate_runs_once_before_any_worker() -> None:
@@ -113,32 +101,44 @@ def test_migrate_runs_once_before_any_worker() -> None:
 
 
 def test_worker_is_healthy_by_its_own_word_and_has_time_to_stop() -> None:
-    """The worker's health is `spoolway health`, and its grace exceeds its 10 s stop."""
+    """The worker's health is `spoolway health`, and its grace exceeds its 10 s stop.
+
+    Several of them have one volume: what one leaves in the spool, another one puts back.
+    """
     worker = _services()["worker"]
 
     assert worker["healthcheck"]["test"] == ["CMD", "spoolway", "health"]
     assert int(worker["stop_grace_period"].removesuffix("s")) > 10
 
 
-def test_worker_and_migrate_can_write_only_where_they_must() -> None:
-    """The image runs read-only and without capabilities; dead letters have a volume."""
+def test_services_can_write_only_where_they_must() -> None:
+    """Nobody gains privileges; ours and the observers run read-only, without capabilities.
+
+    The images of Valkey and PostgreSQL start as root, to hand their volume to their own user. Dead
+    letters and the spool have a volume, and what is mounted from here cannot be written to.
+    """
     services = _services()
 
-    for name in ("worker", "migrate"):
-        assert services[name]["read_only"] is True
-        assert services[name]["cap_drop"] == ["ALL"]
+    for name, service in services.items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        if name not in {"valkey", "postgres"}:
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"], name
+        for volume in service.get("volumes", []):
+            assert not volume.startswith(".") or volume.endswith(":ro"), volume
     folder = services["worker"]["environment"]["SPOOLWAY_DIR"]
     assert f"spoolway:{folder}" in services["worker"]["volumes"]
     assert "spoolway" in yaml.safe_load(COMPOSE.read_text())["volumes"]
 
 
 def test_ports_are_published_on_the_loopback_address_only() -> None:
-    """Neither Valkey nor PostgreSQL is reachable from another machine."""
+    """No service is reachable from another machine, and the worker's metrics not even from this."""
     published = [port for s in _services().values() for port in s.get("ports", [])]
 
     assert published
     for port in published:
         assert port.startswith("127.0.0.1:"), port
+    assert "ports" not in _services()["worker"]
 
 
 def test_urls_name_the_services_they_connect_to() -> None:
@@ -156,18 +156,18 @@ def test_urls_name_the_services_they_connect_to() -> None:
 
 
 def test_every_variable_set_for_the_worker_is_a_setting() -> None:
-    """What compose.yml and the Dockerfile set is read by the worker: no misspelt name is ignored."""
-    known = {field.validation_alias for field in Settings.model_fields.values()}
+    """What compose.yml sets is read by the worker: no misspelt name is ignored."""
     services = _services()
-    given = services["worker"]["environment"].keys() | services["migrate"]["environment"].keys()
-    in_image = {word.partition("=")[0] for word in shlex.split(_last("ENV"))}
 
-    assert given <= known
-    assert {name for name in in_image if name.startswith("SPOOLWAY")} <= known
+    for name in ("worker", "migrate"):
+        assert services[name]["environment"].keys() <= environment_names()
 
 
 def test_env_example_lists_exactly_the_variables_of_the_compose_file() -> None:
-    """.env.example has every variable, with the same defaults, and no password."""
+    """.env.example has every variable, with the same defaults, and no password.
+
+    Without a password nothing starts: there is no default that somebody could forget to change.
+    """
     example = dict(
         line.lstrip("#").split("=", 1)
         for line in (ROOT / ".env.example").read_text().splitlines()
@@ -178,7 +178,9 @@ def test_env_example_lists_exactly_the_variables_of_the_compose_file() -> None:
     used = {m[1]: m[3] if m[2] == "-" else "" for m in INTERPOLATED.finditer(text)}
 
     assert used == example
-    assert "${POSTGRES_PASSWORD:?" in text
+    required = {m[1] for m in INTERPOLATED.finditer(text) if m[2] == "?"}
+    assert required == {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}
+    assert {name for name in used if "PASSWORD" in name} == required
 
 
 def test_image_tag_is_the_projects_version() -> None:
@@ -234,69 +236,114 @@ def test_postgres_is_not_healthy_while_only_its_setup_server_runs(
     assert answers(start_postgres(), probe[2:])
 
 
-def test_image_runs_as_a_user_of_its_own() -> None:
-    """The image's user is a number other than root's, and owns the folder it writes to."""
-    uid, gid = _last("USER").split(":")
+def test_monitoring_is_a_profile_of_its_own() -> None:
+    """Prometheus and Grafana come with `--profile monitoring` alone, read-only from this repository."""
+    services = _services()
+    watching = {name for name, service in services.items() if "profiles" in service}
 
-    assert int(uid) >= 1000
-    assert int(gid) >= 1000
-    setup = next(a for name, a in _dockerfile_stages()[-1] if name == "RUN")
-    assert f"--uid {uid}" in setup
-    assert "--mode=0700 /var/lib/spoolway" in setup
-    assert "SPOOLWAY_DIR=/var/lib/spoolway" in _last("ENV")
-
-
-def test_image_stops_checks_and_starts_as_documented() -> None:
-    """SIGTERM stops it, `spoolway health` checks it, `spoolway worker` is what it runs."""
-    assert _last("STOPSIGNAL") == "SIGTERM"
-    assert _last("HEALTHCHECK").endswith('CMD ["spoolway", "health"]')
-    assert _last("ENTRYPOINT") == '["spoolway"]'
-    assert _last("CMD") == '["worker"]'
-
-
-def test_image_holds_nothing_that_is_not_pinned() -> None:
-    """Every package comes from, or is constrained by, a pinned requirements file."""
-    installs = [
-        command
-        for stage in _dockerfile_stages()
-        for name, arguments in stage
-        if name == "RUN"
-        for command in arguments.split("&&")
-        if "pip install" in command
-    ]
-
-    assert len(installs) == 3
-    for command in installs:
-        words = shlex.split(command)
-        assert {"-r", "-c", "--no-deps"} & set(words), command
+    assert watching == {"prometheus", "grafana"}
+    for name in watching:
+        assert services[name]["profiles"] == ["monitoring"]
+        assert re.search(r":v?\d+\.\d+\.\d+$", services[name]["image"]), "pinned"
+        for volume in services[name]["volumes"]:
+            source = volume.split(":")[0]
+            assert not source.startswith(".") or (ROOT / source).is_dir(), source
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    [job] = [job for job in config["scrape_configs"] if job["job_name"] == "spoolway"]
+    assert job["dns_sd_configs"][0]["names"] == ["worker"], "each of its containers has an address"
+    port = services["worker"]["environment"]["SPOOLWAY_HTTP_PORT"]
+    assert str(job["dns_sd_configs"][0]["port"]) == port
 
 
-def test_build_context_holds_what_the_image_is_built_from_and_no_more() -> None:
-    """.dockerignore starts from nothing and admits the rooms and what hatchling reads."""
-    lines = [
-        line
-        for line in (ROOT / ".dockerignore").read_text().splitlines()
-        if line and not line.startswith("#")
-    ]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    rooms = {
-        path.split("/")[0]
-        for path in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+@pytest.mark.chaos
+def test_containers_share_the_volume_and_inherit_what_one_leaves(
+    valkey: ValkeyServer, private_folder: Path
+) -> None:
+    """Two workers of two hosts' names on one folder: slots and health apart, the spool for both.
+
+    What one has spooled when it goes away for good is put into the database by the other one.
+    """
+    folder = private_folder / "volume"
+    folder.mkdir(mode=0o700)
+    database = folder / "logs.db"
+    settings = {
+        "PATH": "/usr/bin:/bin",
+        "REDIS_URL": valkey.url,
+        "DATABASE_URL": f"sqlite:///{database}",
+        "SPOOLWAY_DIR": str(folder),
+        "SPOOLWAY_WRITE_TIMEOUT": "0.5",
     }
-    files = {"pyproject.toml", "README.md", "LICENSE"}
-    pins = {"requirements.txt", "requirements-worker.txt"}
 
-    assert lines[0] == "*"
-    assert {line[1:] for line in lines if line.startswith("!")} == rooms | files | pins
+    def healthy(host: str) -> list[str]:
+        command = confined([SPOOLWAY, "health", "--json"], folder, host=host)
+        done = subprocess.run(command, env=settings, cwd=folder, capture_output=True, check=False)
+        return [worker["consumer"] for worker in orjson.loads(done.stdout)["workers"]]
+
+    workers = [
+        subprocess.Popen(
+            confined([SPOOLWAY, "worker"], folder, host=host), env=settings, cwd=folder
+        )
+        for host in ("one", "two")
+    ]
+    try:
+        eventually(lambda: healthy("one") and healthy("two"), timeout=30, every=0.5)
+        assert {*healthy("one"), *healthy("two")} in (
+            {"one-0", "two-1"},
+            {"one-1", "two-0"},
+        )
+        with closing(sqlite3.connect(database)) as locked:
+            locked.execute("BEGIN IMMEDIATE")
+            push(valkey, [request_line() for _ in range(10)], per_frame=1)
+            eventually(lambda: spooled(folder) == 10, timeout=60)
+            workers[0].kill()
+            workers[0].wait()
+            locked.rollback()
+        eventually(lambda: spooled(folder) == 0, timeout=60)
+        assert count(f"sqlite:///{database}") == 10
+        workers[1].terminate()
+        assert workers[1].wait(15) == 0
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
 
 
-@pytest.mark.parametrize("command", ["worker", "db upgrade", "health"])
-def test_every_command_of_the_deployment_files_exists(command: str) -> None:
-    """What compose.yml and the Dockerfile call is a command of the installed console script."""
-    spoolway = Path(sysconfig.get_path("scripts")) / "spoolway"
-
-    result = subprocess.run(
-        [spoolway, *command.split(), "--help"], capture_output=True, text=True, check=False
+@pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed")
+@pytest.mark.chaos
+def test_prometheus_starts_as_in_the_compose_file(tmp_path: Path) -> None:
+    """With these arguments and the mounted files, and healthy by the probe's own URL."""
+    service = _services()["prometheus"]
+    port = ReservedPort()
+    command = [
+        word.replace("/etc/prometheus", str(ROOT / "deploy" / "prometheus")).replace(
+            "=/prometheus", f"={tmp_path}"
+        )
+        for word in service["command"]
+    ]
+    probe = service["healthcheck"]["test"][-1].replace(":9090", f":{port.number}")
+    prometheus = subprocess.Popen(
+        ["prometheus", *command, f"--web.listen-address=127.0.0.1:{port.number}"],
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
-    assert result.returncode == 0, result.stderr
+    def answers() -> bool:
+        assert prometheus.poll() is None, prometheus.stderr and prometheus.stderr.read()
+        try:
+            return httpx.get(probe, timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        eventually(answers, timeout=30, what="a healthy Prometheus")
+        rules = httpx.get(f"http://127.0.0.1:{port.number}/api/v1/rules", timeout=5).json()
+        assert rules["data"]["groups"], "the rules for alerts are loaded"
+    finally:
+        prometheus.terminate()
+        prometheus.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("command", ["worker", "db upgrade", "health", "replay"])
+def test_every_command_of_the_deployment_files_exists(command: str) -> None:
+    """What the deployment files call is a command of the installed console script."""
+    assert run(*command.split(), "--help").code == 0

@@ -1,44 +1,33 @@
-"""Settings: CLI flag > environment > default. Zero configuration works."""
+"""The settings: their names, defaults and ranges."""
 
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from sqlalchemy.engine import URL
 
 from spoolway.schema import DEFAULT_STREAM
-from spoolway.schema.address import DEFAULT_REDIS_URL, REDIS_URL_EXPECTED, check_redis_url
-
-DRIVERS = {
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
-}
-"""URL schemes understood, and the SQLAlchemy dialect and driver of each."""
-
-
-class UsageError(Exception):
-    """What the operator gave cannot work: one line that says what, where, and what to do."""
+from spoolway.schema.address import DEFAULT_REDIS_URL
+from spoolway.worker.config import durations
+from spoolway.worker.config.addresses import DRIVERS, address, database_url
+from spoolway.worker.config.engine import checked
 
 
 def _env(name: str, default: Any, description: str, **constraints: Any) -> Any:
     return Field(default, validation_alias=name, description=description, **constraints)
 
 
-class Settings(BaseSettings):
-    """Every setting of the worker. `docs/settings.md` is this class as a table."""
+class Settings(BaseModel):
+    """Every setting of the worker. `docs/settings.md` is this class as a table.
 
-    model_config = SettingsConfigDict(
-        extra="ignore", populate_by_name=True, frozen=True, env_ignore_empty=True
+    It reads nothing by itself: `load` does. The alias of a field is its environment variable.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
+
+    enabled: bool = _env(
+        "SPOOLWAY_ENABLED", True, "false: nothing is recorded; producers and workers stay idle."
     )
-
     dir: Path = _env(
         "SPOOLWAY_DIR",
         Path("var"),
@@ -59,6 +48,18 @@ class Settings(BaseSettings):
     database_pool_timeout: float = _env(
         "DATABASE_POOL_TIMEOUT", 10.0, "Seconds to wait for a connection of the pool.", gt=0, le=300
     )
+    database_conn_max_lifetime: float = _env(
+        "DATABASE_CONN_MAX_LIFETIME",
+        0.0,
+        "Age at which a connection is replaced, in seconds or as 1h30m. 0: never.",
+        ge=0,
+    )
+    database_engine: dict[str, Any] = Field(
+        default={},
+        description="YAML alone: further arguments of create_async_engine, connect_args among them.",
+        validate_default=True,
+        repr=False,
+    )
     database_echo: bool = _env("DATABASE_ECHO", False, "Log every SQL statement, without values.")
     database_echo_pool: bool = _env("DATABASE_ECHO_POOL", False, "Log what the pool does.")
     auto_migrate: bool = _env(
@@ -67,7 +68,7 @@ class Settings(BaseSettings):
     redis_url: str = _env(
         "REDIS_URL",
         DEFAULT_REDIS_URL,
-        "Redis or Valkey: redis://, rediss:// or unix://.",
+        "Redis or Valkey: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://.",
         repr=False,
     )
     jobs_redis_url: str = _env(
@@ -187,6 +188,29 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
+    @field_validator("database_echo", mode="before")
+    @classmethod
+    def _without_rows(cls, value: object) -> object:
+        """SQLAlchemy's third value would log the rows, too: what clients have said."""
+        return True if value == "debug" else value
+
+    @field_validator("database_conn_max_lifetime", mode="before")
+    @classmethod
+    def _in_seconds(cls, value: object) -> object:
+        return durations.seconds(value) if isinstance(value, str) else value
+
+    @field_validator("database_engine", mode="before")
+    @classmethod
+    def _with_what_the_url_says(cls, value: object, info: ValidationInfo) -> dict[str, Any]:
+        arguments = checked(value)
+        try:
+            of_url = address(info.data.get("database_url") or "sqlite:///default").connect_args
+        except ValueError:
+            return arguments  # said where the URL is used
+        if of_url:
+            arguments["connect_args"] = {**of_url, **arguments.get("connect_args", {})}
+        return arguments
+
     @property
     def database(self) -> URL:
         """The database as SQLAlchemy takes it. Raises UsageError."""
@@ -194,89 +218,3 @@ class Settings(BaseSettings):
             return database_url(self.database_url)
         # Not as text: "?" and "%" may be in a folder's name, and mean something in a URL.
         return URL.create(DRIVERS["sqlite"], database=str(self.dir / "spoolway.db"))
-
-
-def load(**flags: Any) -> Settings:
-    """Return the settings; a flag that is None was not given.
-
-    Raises:
-        UsageError: a value that cannot be used, named by its setting; never with a secret in it.
-    """
-    try:
-        settings = Settings(**{name: value for name, value in flags.items() if value is not None})
-    except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        raise UsageError(f"{name}: {problem['msg']}") from None
-    settings.database  # noqa: B018 - raises here, at start, and not in the middle of the way
-    _check_redis_url(settings.redis_url)
-    return settings
-
-
-def database_url(text: str) -> URL:
-    """Parse a database URL into the dialect and driver that Spoolway uses.
-
-    Raises:
-        UsageError: malformed, or a scheme or driver that is not supported.
-    """
-    try:
-        url = make_url(text.strip())
-    except (ArgumentError, ValueError):
-        raise UsageError(
-            f"DATABASE_URL is malformed{_scheme_hint(text)}: expected "
-            "postgresql://user:password@host:5432/name or sqlite:///path/to/file.db "
-            "(percent-encode special characters in the password)"
-        ) from None
-    driver = DRIVERS.get(url.drivername)
-    if driver is None:
-        raise UsageError(
-            f"DATABASE_URL has scheme {url.drivername!r}, which is not supported: use "
-            "postgresql:// (driver asyncpg) or sqlite:/// (driver aiosqlite)"
-        )
-    if driver.startswith("sqlite"):
-        if url.database in (None, "", ":memory:"):
-            raise UsageError(
-                "DATABASE_URL names an in-memory SQLite database, which is gone when the worker "
-                "stops: give a file, sqlite:///path/to/file.db"
-            )
-    elif not url.database:
-        raise UsageError(
-            "DATABASE_URL names no database: add its name, postgresql://user@host:5432/name"
-        )
-    elif "sslmode" in url.query:
-        # libpq's name, which every hosted PostgreSQL prints; asyncpg takes its values as `ssl`.
-        query = dict(url.query)
-        query["ssl"] = query.pop("sslmode")
-        url = url.set(query=query)
-    return url.set(drivername=driver)
-
-
-def _scheme_hint(text: str) -> str:
-    scheme = text.split("://", 1)[0]
-    return f" (scheme {scheme!r})" if "://" in text and scheme.isidentifier() else ""
-
-
-def _check_redis_url(text: str) -> None:
-    """Refuse a REDIS_URL that redis-py does not understand, before it is asked to connect."""
-    try:
-        check_redis_url(text)
-    except ValueError as error:
-        raise UsageError(f"REDIS_URL: {error}") from None
-    try:
-        pool = ConnectionPool.from_url(text)
-        pool.connection_class(**pool.connection_kwargs)
-    except (ValueError, TypeError, RedisError):
-        raise UsageError(
-            f"REDIS_URL has an option that redis-py does not take: {REDIS_URL_EXPECTED}"
-        ) from None
-
-
-def shown_url(url: URL | str) -> str:
-    """Return a URL for a person to read: its password hidden, its options left out."""
-    if isinstance(url, URL):
-        return url.set(query={}).render_as_string(hide_password=True)
-    parts = urlsplit(url)
-    if parts.password is None:
-        return parts._replace(query="").geturl()
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username or ''}:***@{host}", query="").geturl()
