@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from spoolway.producer import Producer
+from tests import commands
 from tests.servers import PostgresServer, ValkeyServer, eventually
 from tests.workers import BIN, WorkerProcess, count, ending
 
@@ -61,10 +62,16 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     ],
 )
 def test_mistake_in_the_settings_is_one_line_that_says_what_to_do(
-    environment: dict[str, str], names: list[str], tmp_path: Path
+    environment: dict[str, str],
+    names: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What, where and what to do; exit code 2, no traceback, never the password."""
-    said = refusal(run("worker", cwd=tmp_path, **environment))
+    monkeypatch.chdir(tmp_path)
+    settings = {"SPOOLWAY_STARTUP_TIMEOUT": "0", **environment}
+    done = commands.run("worker", **settings)
+    said = refusal(subprocess.CompletedProcess(["worker"], done.code, done.out, done.err))
     for name in names:
         assert name in said
 

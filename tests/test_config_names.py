@@ -349,3 +349,13 @@ def test_ranges_are_checked_wherever_a_value_is_from(
         said = operator.is_refused(dotenv=f"{name.upper()}={value}\n")
         assert said.startswith(f"{name.upper()} in .env: ")
         (operator.folder / ".env").unlink()
+
+
+def test_dotenv_that_everybody_may_write_is_refused(operator: Operator) -> None:
+    """In a folder for all, such as /tmp, anybody could say where events go."""
+    file = operator.folder / ".env"
+    file.write_text("DATABASE_URL=postgresql://me:s3cret@elsewhere/logs\n")
+    file.chmod(0o666)
+    assert "chmod o-w .env" in operator.is_refused()
+    file.chmod(0o644)
+    assert operator.gives().settings.database.host == "elsewhere"

@@ -95,6 +95,30 @@ def test_a_file_that_is_not_good_is_never_put_in_place(
     assert asyncio.run(sqlite_logs.count()) == 50
 
 
+def test_a_write_ahead_log_goes_with_its_own_file_and_no_other(
+    sqlite_logs: Database, tmp_path: Path
+) -> None:
+    """That of the backup comes along; one whose database was removed is not read into the backup."""
+    here = {"SPOOLWAY_DIR": str(tmp_path / "state"), "DATABASE_URL": shown(sqlite_logs.url)}
+    file, wal = tmp_path / "copied.db", Path(f"{sqlite_logs.path}-wal")
+    with closing(sqlite3.connect(sqlite_logs.path)) as reader:  # keeps what is written in the WAL
+        reader.execute("PRAGMA journal_mode=WAL")
+        reader.execute("SELECT count(*) FROM request_logs").fetchone()
+        store(sqlite_logs, [request() for _ in range(50)])
+        file.write_bytes(sqlite_logs.path.read_bytes())
+        Path(f"{file}-wal").write_bytes(wal.read_bytes())
+        store(sqlite_logs, [request() for _ in range(7)])
+        newer = wal.read_bytes()
+    sqlite_logs.path.unlink()
+    wal.write_bytes(newer)
+
+    done = run("db", "restore", str(file), "--json", **here)
+    assert (done.code, done.json["rows"]["request_logs"]) == (0, 50), done
+    assert asyncio.run(sqlite_logs.count()) == 50
+    refused = refusal(run("db", "backup", "--force", str(sqlite_logs.path), **here))
+    assert "is the database itself" in refused
+
+
 def tool(logs: Database, command: str, **environment: str) -> None:
     """Run one of PostgreSQL's own tools, as the command line names it."""
     assert logs.server is not None

@@ -1,5 +1,6 @@
 """/metrics of real workers: every metric there is, the right numbers, and nothing that hangs."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -9,11 +10,13 @@ import pytest
 
 from spoolway.schema import DEFAULT_STREAM
 from spoolway.spool import DeadLetter, DeadLetters
-from spoolway.worker.http.metrics import FAMILIES, REASONS
+from spoolway.worker.http.families import FAMILIES
+from spoolway.worker.http.metrics import REASONS
+from spoolway.worker.http.sample import Sample
 from spoolway.worker.http.sources import DeadLetterCounts
 from spoolway.worker.observed import Distribution, Observed
 from tests.scraped import Scraped, scrape
-from tests.servers import PostgresServer, ValkeyServer, eventually
+from tests.servers import PostgresServer, ValkeyServer, aeventually, eventually
 from tests.stores import request
 from tests.workers import WorkerProcess, drained, ending, push, request_line, waiting
 
@@ -169,6 +172,32 @@ def test_gauges_of_what_is_away_are_gone_and_not_old(
         assert away is not None
         assert "spoolway_stream_entries" not in set(away.names())
         assert away("spoolway_database_bytes") > 8192
+
+
+async def test_what_hangs_is_no_value_once_its_last_one_is_old() -> None:
+    """A disk that does not come back: the answer from before is not told for ever."""
+    hangs = asyncio.Event()
+    answers = iter(["good"])
+
+    async def ask() -> str:
+        for answer in answers:
+            return answer
+        await hangs.wait()
+        return "good again"
+
+    sample = Sample("disk", ask, every=0.05)
+    await sample.look(10)
+    assert sample.value == "good"
+
+    async def looked() -> bool:
+        await sample.look(0.01)
+        return sample.value is None
+
+    await aeventually(looked)
+    hangs.set()
+    await sample.look(10)
+    assert sample.value == "good again"
+    await sample.close()
 
 
 def test_dead_letters_are_counted_once_whatever_happens_to_their_files(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 from prometheus_client import CollectorRegistry, generate_latest
 
 from spoolway.producer import Producer
-from spoolway.worker.http.metrics import FAMILIES
+from spoolway.worker.http.families import FAMILIES
 from tests.scraped import address_of
 from tests.servers import ValkeyServer, eventually
 from tests.servers.ports import ReservedPort

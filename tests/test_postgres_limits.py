@@ -81,8 +81,9 @@ async def test_a_limit_that_is_no_time_is_told(newest_logs: Database) -> None:
 async def test_a_batch_that_takes_too_long_goes_in_in_pieces(newest_logs: Database) -> None:
     """A statement_timeout too short for the batch, not for a part of it: all lands, each row once."""
     await newest_logs.sql(
-        "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM pg_sleep(0.002); RETURN NEW; END'",
+        "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"
+        " IF NEW.model_name = ''bad'' THEN RAISE ''no''; END IF;"
+        " PERFORM pg_sleep(0.002); RETURN NEW; END'",
         "CREATE TRIGGER nap BEFORE INSERT ON request_logs FOR EACH ROW EXECUTE FUNCTION nap()",
     )
     batch = requests(300)
@@ -94,8 +95,11 @@ async def test_a_batch_that_takes_too_long_goes_in_in_pieces(newest_logs: Databa
             await store.write(batch)
         assert raised.value.sqlstate == "57014"
         outcome = await write_isolating(store, batch)
-    assert (outcome.written.inserted, outcome.written.duplicates) == (299, 1)
-    assert await newest_logs.count() == 300
+        assert (outcome.written.inserted, outcome.written.duplicates) == (299, 1)
+        # Around a bad row, which is refused before time is up, as well.
+        outcome = await write_isolating(store, [request(model_name="bad"), *requests(300)])
+    assert (outcome.written.inserted, len(outcome.refused)) == (300, 1)
+    assert await newest_logs.count() == 600
 
 
 async def test_a_row_that_takes_too_long_alone_is_held(newest_logs: Database) -> None:

@@ -152,4 +152,19 @@ async def test_functions_of_the_owner_do_nothing_else(roles: Roles) -> None:
             "CREATE TEMP TABLE request_logs (id uuid) PARTITION BY RANGE (id) ON COMMIT DROP;"
             f"SELECT public.spoolway_make_partition('request_logs', '{utc_today()}'); COMMIT",
         )
+        # Neither is a function that fits better than PostgreSQL's own, where it may make one.
+        await roles.owner.sql("GRANT CREATE ON SCHEMA public TO spoolway_worker")
+        for name in ("to_char(date, text)", "format(text, text, text)", "format(text, text)"):
+            await run(
+                store,
+                f"CREATE FUNCTION public.{name} RETURNS text LANGUAGE plpgsql"
+                " AS 'BEGIN RAISE ''called''; END'",
+            )
+        for call in (
+            "make_partition('error_logs', current_date)",
+            "drop_partition('error_logs', current_date)",
+            "note_expired(current_date, now())",
+        ):
+            await run(store, f"SELECT spoolway_{call}")
+        await roles.owner.sql("DROP OWNED BY spoolway_worker")
     assert await roles.owner.partitions() == [f"request_logs_p{utc_today():%Y%m%d}"]

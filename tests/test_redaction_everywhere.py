@@ -167,7 +167,13 @@ def _letters(listing: bytes) -> list[str]:
     return [str(letter["id"]) for letter in letters[:3]]
 
 
-@pytest.mark.parametrize("scan", [True, False], ids=["scanned", "proof that it can fail"])
+@pytest.mark.parametrize(
+    "scan",
+    [
+        pytest.param(True, id="scanned"),
+        pytest.param(False, id="proof that it can fail", marks=pytest.mark.chaos),
+    ],
+)
 def test_no_secret_is_anywhere(
     scan: bool, private_valkey: ValkeyServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

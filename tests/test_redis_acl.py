@@ -13,7 +13,7 @@ from spoolway.schema.address import stream_names
 from spoolway.worker.host import jobs_pool
 from tests.commands import run, spool
 from tests.servers import ValkeyServer, eventually
-from tests.workers import GROUP, WorkerProcess, ending, ids, request_line
+from tests.workers import GROUP, WorkerProcess, count, ending, ids, request_line
 
 DOCS = (Path(__file__).parent.parent / "docs" / "redis.md").read_text()
 PASSWORD = "p@ss:w/rd %1#?&é"
@@ -110,3 +110,32 @@ def test_users_with_what_is_documented_can_do_everything_and_nothing_else(
     *_, refusal = mistaken.err.splitlines()
     assert "this user lacks a permission: give it what docs/redis.md lists" in refusal
     assert [entry["object"] for entry in refused(server)] == ["xgroup|create"]
+
+
+def test_stream_that_cannot_be_acknowledged_holds_up_no_other(
+    private_valkey: ValkeyServer, tmp_path: Path, folder: Path
+) -> None:
+    """A Redis that takes no XACK for one stream, as one that goes away just then, keeps no place."""
+    server, database = private_valkey, f"sqlite:///{tmp_path / 'logs.db'}"
+    worker = WorkerProcess(
+        database,
+        f"redis://worker:{quote(PASSWORD, safe='')}@127.0.0.1:{server.port}/0",
+        folder,
+        SPOOLWAY_STREAMS="2",
+        SPOOLWAY_IN_FLIGHT="1",
+    )
+    first, second = stream_names("spoolway:events", 2)
+    frame = {"v": "1", "codec": "json", "n": "1"}
+    with server.client() as client, ending(worker):
+        most = ["reset", "on", f">{PASSWORD}", "~*", "+@all", "-xack", "-xdel"]
+        client.execute_command("ACL", "SETUSER", "worker", *most, f"(+xack +xdel ~{second})")
+        worker.started()
+        client.xadd(first, {**frame, "data": request_line()})
+        eventually(lambda: count(database) == 1)
+        client.xadd(first, {**frame, "data": request_line()})
+        client.xadd(second, {**frame, "data": request_line()})
+        eventually(lambda: count(database) == 2, what="the other stream's event")
+        eventually(lambda: client.xlen(second) == 0)
+        assert client.xlen(first) == 2
+        client.execute_command("ACL", "SETUSER", "worker", "+xack", "+xdel")
+        eventually(lambda: (client.xlen(first), count(database)) == (0, 3), what="an empty stream")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from spoolway.producer import Producer
+from spoolway.worker.redis_client import explain_redis
 from tests.servers import ValkeyServer, eventually
 
 
@@ -35,3 +36,9 @@ def test_each_refusal_says_what_to_do(start_valkey: Callable[..., ValkeyServer])
         eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
         assert "Redis cannot write to its disk" in told(server)
         client.config_set("save", "")  # else it would not end before it has saved
+
+
+def test_password_at_the_end_of_what_is_shown_is_hidden_before_the_rest_is_cut_off() -> None:
+    """Half a password is one, too."""
+    said = explain_redis(OSError("x" * 286 + "s3cret"), "redis://:s3cret@127.0.0.1:1/0")
+    assert "s3c" not in said

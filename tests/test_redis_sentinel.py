@@ -1,17 +1,24 @@
 """Behind Sentinel: a primary that is replaced under load costs no event that was pushed."""
 
 import asyncio
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from spoolway.producer import Producer
+from spoolway.producer.servers import Servers
 from spoolway.schema import DEFAULT_STREAM, new_id
+from spoolway.schema.address import redis_address
+from spoolway.schema.redis_errors import NoPrimary
 from spoolway.worker.host import jobs_pool
+from spoolway.worker.progress import STALE_SECONDS
+from spoolway.worker.redis_client import Finder
 from tests.commands import run
 from tests.pushed import events
 from tests.servers import eventually, redis_binaries
@@ -161,3 +168,56 @@ def test_group_that_the_new_primary_does_not_know_is_made_anew(
         producer.emit({"type": "request", "id": accepted})
         eventually(lambda: ids(database) == [accepted], timeout=30)
         eventually(lambda: (worker.status() or {})["groups_recreated"] == 1)
+
+
+@contextmanager
+def silent(number: int) -> Iterator[str]:
+    """The URL of so many Sentinels that take a connection and say nothing."""
+    with ExitStack() as opened:
+        listeners = [
+            opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
+        ]
+        hosts = ",".join(f"127.0.0.1:{one.getsockname()[1]}" for one in listeners)
+        yield f"redis+sentinel://{hosts}/mymaster"
+
+
+def test_producer_waits_for_a_silent_sentinel_no_longer_than_for_a_connection() -> None:
+    """Not as long as for a push: meanwhile nothing would be taken to the disk."""
+    with silent(2) as url:
+        servers = Servers(redis_address(url), connect_timeout=0.2, timeout=30.0)
+        began = time.monotonic()
+        with pytest.raises(NoPrimary):
+            servers.of(DEFAULT_STREAM)
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.chaos
+async def test_worker_asks_silent_sentinels_for_a_few_seconds_and_then_others() -> None:
+    """However many there are: its drain loop goes round before it counts as wedged."""
+    with silent(12) as url:
+        finder = Finder(redis_address(url), DEFAULT_STREAM)
+        began = time.monotonic()
+        with pytest.raises(NoPrimary):
+            await finder.find()
+        assert time.monotonic() - began < STALE_SECONDS - 7
+        finder.primary = None
+        began = time.monotonic()
+        await finder.look_again()
+        assert time.monotonic() - began < 3, "a command waits for it"
+
+
+async def test_what_is_no_sentinels_answer_names_no_primary() -> None:
+    """Whatever listens there, the worker stays, and asks the next one."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while said := await reader.read(65536):
+            writer.write(b"$1\r\nx\r\n" * said.count(b"*"))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        address = redis_address(f"redis+sentinel://127.0.0.1:{port}/mymaster")
+        with pytest.raises(NoPrimary):
+            await Finder(address, DEFAULT_STREAM).find()
+        with pytest.raises(NoPrimary):
+            await asyncio.to_thread(Servers(address, 2.0, 2.0).of, DEFAULT_STREAM)

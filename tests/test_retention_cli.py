@@ -96,6 +96,7 @@ def test_killed_in_the_middle_and_run_again(sqlite_logs: Database) -> None:
     assert rows(url_of(sqlite_logs), "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.chaos
 def test_workers_do_it_by_themselves(
     newest_postgres: PostgresServer, newest_postgres_url: str, valkey: ValkeyServer, folder: Path
 ) -> None:

@@ -213,6 +213,12 @@ def test_a_password_on_the_command_line_is_warned_of() -> None:
     assert "spoolway: warning: whoever runs ps" in done.err
     assert "--database-url" in done.err
     assert CORE not in done.err
+    assert (
+        "warning"
+        in run(
+            "config", "check", "--redis-url", f"redis+sentinel://h:1/m?sentinel_password={CORE}"
+        ).err
+    )
     for harmless in ("postgresql://me@127.0.0.1:1/logs", "sqlite:///a:b@c.db"):
         assert "warning" not in run("db", "check", "--database-url", harmless).err
 

@@ -29,6 +29,7 @@ def ids_of(lines: list[bytes]) -> set[UUID]:
     return {decode_line(line).id for line in lines}
 
 
+@sqlite_in_chaos
 def test_events_become_rows_and_the_stream_is_empty_afterwards(
     database: str, redis_server: ValkeyServer, folder: Path
 ) -> None:
@@ -45,7 +46,9 @@ def test_events_become_rows_and_the_stream_is_empty_afterwards(
     assert pending(valkey) == 0
 
 
-@pytest.mark.parametrize("way", ["password", "unix socket", "TLS"])
+@pytest.mark.parametrize(
+    "way", ["password", "unix socket", pytest.param("TLS", marks=pytest.mark.chaos)]
+)
 def test_redis_is_reached_as_its_url_says(
     way: str, newest_postgres_url: str, folder: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -111,6 +114,7 @@ def test_worker_killed_in_the_middle_of_50_000_events_leaves_exactly_50_000_rows
     assert ids_of(lines) == set(ids(database))
 
 
+@sqlite_in_chaos
 def test_successor_on_the_same_folder_takes_over_what_was_pending_at_once(
     database: str, valkey: ValkeyServer, folder: Path
 ) -> None:

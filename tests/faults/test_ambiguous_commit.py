@@ -20,7 +20,7 @@ REPAIRED = [
     "cut",
     [
         pytest.param("before it arrives", marks=pytest.mark.chaos),
-        "at once",
+        pytest.param("at once", marks=pytest.mark.chaos),
         "after its reply was sent",
     ],
 )

@@ -82,6 +82,7 @@ def postgresql(
     return newest_postgres_url, pooler.url(newest_postgres_url) + verified
 
 
+@pytest.mark.chaos
 def test_sqlite_moves_to_postgresql_behind_pgbouncer_with_tls_while_traffic_runs(
     sites: Callable[..., Site],
     postgresql: tuple[str, str],

@@ -53,6 +53,7 @@ def through_pgbouncer(site: Site, pooler: Pgbouncer, *, rounds: int) -> None:
         assert worker.terminate() == 0
 
 
+@pytest.mark.chaos
 def test_two_workers_through_a_pgbouncer_that_is_killed(
     site: Site, start_pgbouncer: Start, newest_postgres: PostgresServer
 ) -> None:

@@ -65,6 +65,11 @@ def poison() -> Iterator[bytes]:
         yield kind % f"{n:012x}".encode()
 
 
+@pytest.mark.parametrize(
+    "either_logs",
+    ["postgresql", pytest.param("sqlite", marks=pytest.mark.chaos)],
+    indirect=True,
+)
 def test_good_rows_land_among_10_per_cent_of_poison(either_site: Site) -> None:
     """A bad row never takes another down: each is a dead letter, all else a row."""
     send_poison_among_good_rows(either_site, 12, lambda _: 10)

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from spoolway.schema.address import RedisAddress
-from spoolway.schema.primaries import Primary, in_cluster, of_sentinel, slot_of
+from spoolway.schema.primaries import UNREADABLE, Primary, in_cluster, of_sentinel, slot_of
 from spoolway.schema.redis_errors import NoPrimary
 
 
@@ -28,13 +28,14 @@ class Servers:
 
     def __init__(self, address: RedisAddress, connect_timeout: float, timeout: float) -> None:
         self._address: Final = address
-        self._timeouts = connect_timeout, timeout
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
         self._by_stream: dict[str, Server] = {}
         self._by_place: dict[tuple[str, int], Server] = {}
         self._first_asked = 0
         self._only: Server | None = None
         if address.kind == "server":
-            self._only = Server(self._client(address.url))
+            self._only = Server(self._client(address.url, timeout))
 
     def of(self, stream: str) -> Server:
         """Return who takes a stream. Raises redis-py's exceptions and OSError: nobody does now."""
@@ -44,7 +45,7 @@ class Servers:
             primary = self._ask(stream)
             place = primary.host, primary.port
             if place not in self._by_place:
-                client = self._client(self._address.at(*place))
+                client = self._client(self._address.at(*place), self._timeout)
                 self._by_place[place] = Server(client, primary.replicas)
             self._by_stream[stream] = self._by_place[place]
         return self._by_stream[stream]
@@ -64,11 +65,12 @@ class Servers:
         for turn in range(len(asked)):
             url = asked[(self._first_asked + turn) % len(asked)]
             try:
-                with self._client(url) as client:
+                # One that hangs is not waited for as long as a push is: others know it, too.
+                with self._client(url, self._connect_timeout) as client:
                     if primary := self._answer(client, stream, urlsplit(url).hostname or ""):
                         return primary
                 why, cause = "it knows of none", None
-            except (redis.RedisError, OSError) as error:
+            except (redis.RedisError, OSError, *UNREADABLE) as error:
                 why, cause = f"{type(error).__name__}: {error}", error
         raise NoPrimary(self._address.shown, why) from cause
 
@@ -81,14 +83,13 @@ class Servers:
             return None
         return of_sentinel(found, client.execute_command("SENTINEL", "REPLICAS", name))
 
-    def _client(self, url: str) -> redis.Redis:
+    def _client(self, url: str, timeout: float) -> redis.Redis:
         # Nothing is left to the library's defaults, which differ: redis-py 5 waits for ever and
         # speaks RESP2, redis-py 8 waits 5 s, speaks RESP3 and asks for maintenance messages.
         # Retrying is the pusher's, which knows when to stop.
-        connect_timeout, timeout = self._timeouts
         return redis.Redis.from_url(
             url,
-            socket_connect_timeout=connect_timeout,
+            socket_connect_timeout=self._connect_timeout,
             socket_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             protocol=2,

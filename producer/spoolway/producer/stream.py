@@ -153,7 +153,7 @@ class Stream:
 
     def _not_pushed(self, error: Exception, left: Sequence[int]) -> NotPushed:
         # Not its arguments: redis-py puts the whole command into those of some errors.
-        text = self._without_passwords(f"{type(error).__name__}: {error}"[:300])
+        text = self._without_passwords(f"{type(error).__name__}: {error}")[:300]
         return NotPushed(
             f"stream {self._shown} in Redis at {self._address.shown} takes no events ({text}); "
             f"{advice(error, self._address.kind)}",

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 _SLOTS: Final = 16_384
+UNREADABLE: Final = (ValueError, TypeError, LookupError)
+"""What reading a reply raises that is none of these."""
 _UNUSABLE: Final = {"s_down", "o_down", "disconnected"}
 
 

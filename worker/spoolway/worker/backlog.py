@@ -7,7 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from spoolway.schema.address import stream_names
+from spoolway.schema.address import redis_address, stream_names
 from spoolway.worker.config import Settings
 from spoolway.worker.redis_client import client_for
 
@@ -36,13 +36,22 @@ class Backlog:
 async def backlogs(settings: Settings) -> dict[str, Backlog]:
     """Ask for every stream, by its name. Raises redis-py's exceptions, and OSError."""
     found = {}
-    for name in stream_names(settings.stream, settings.streams):
-        redis = client_for(settings.redis_url, name, socket_timeout=5.0)
+    for names in on_servers(settings):
+        redis = client_for(settings.redis_url, names[0], socket_timeout=5.0)
         try:
-            found[name] = await _ask(redis, name, settings.group)
+            for name in names:
+                found[name] = await _ask(redis, name, settings.group)
         finally:
             await redis.aclose()
     return found
+
+
+def on_servers(settings: Settings) -> list[list[str]]:
+    """Return the streams that one client can ask for; in a Cluster each may be on another node."""
+    names = stream_names(settings.stream, settings.streams)
+    if redis_address(settings.redis_url).kind == "cluster":
+        return [[name] for name in names]
+    return [names]
 
 
 def in_all(found: Iterable[Backlog]) -> Backlog:

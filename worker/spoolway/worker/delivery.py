@@ -51,7 +51,7 @@ class Settled:
 
 
 class Delivery:
-    """Settles batches and acknowledges them; any number at once."""
+    """Settles batches, and acknowledges their entries; any number at once."""
 
     def __init__(
         self,
@@ -84,8 +84,8 @@ class Delivery:
         self._dead_outage = Outage("dead letters", clock)
         progress.outages += [("spool", self._spool_outage), ("dead", self._dead_outage)]
 
-    async def deliver(self, batch: Batch) -> None:
-        """Return when every event of the batch is safe, and acknowledged.
+    async def settle(self, batch: Batch) -> None:
+        """Return when every event of the batch is safe: then it may be acknowledged.
 
         Raises:
             Stopping: the worker stops first; the batch stays pending.
@@ -104,9 +104,15 @@ class Delivery:
         self._count(settled)
         took = self._redis_outage.clock() - began
         self._progress.observed.settled(batch.events, batch.size, took)
-        # From here on every event of the batch is in the database or in a synced file.
+
+    async def acknowledge(self, entry_ids: Sequence[bytes]) -> None:
+        """Acknowledge entries whose every event is in the database or in a synced file.
+
+        Raises:
+            Stopping: the worker stops first; they stay pending.
+        """
         await self._stubbornly(
-            lambda: self._stream.acknowledge(batch.entry_ids),
+            lambda: self._stream.acknowledge(entry_ids),
             REDIS_AWAY,
             self._redis_outage,
             "acknowledging goes on when it answers again",

@@ -1,8 +1,9 @@
 """The drain loop: stream → batch → delivery.
 
-Up to `in_flight` batches are delivered at once, so that the next one is read and decoded while one
-commits. Several streams share these places, each with a loop of its own. An entry is acknowledged after COMMIT, or after the spool's fsync; until then it is pending
-in Redis and in memory, and in no third place.
+Up to `in_flight` batches are written at once, so that the next one is read and decoded while one
+commits. Several streams share these places, each with a loop of its own; none holds one while it
+waits for its Redis. An entry is acknowledged after COMMIT, or after the spool's fsync; until then it
+is pending in Redis and in memory, and in no third place.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ class Drain:
         batch_events: int,
         batch_bytes: int,
         slots: asyncio.Semaphore,
+        in_flight: int,
         is_alone: bool,
         write_timeout: float,
     ) -> None:
@@ -50,6 +52,7 @@ class Drain:
         self._window = window
         self._size = ReadSize(batch_events, batch_bytes, write_timeout * _SLOW_SHARE)
         self._slots = slots
+        self._in_flight = in_flight
         self._is_alone = is_alone
         self._held: set[bytes] = set()  # ids of entries in flight
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -122,6 +125,10 @@ class Drain:
 
     async def _slot(self) -> bool:
         """Wait for a place in flight, or for a second: the loop turns also when it is held up."""
+        if len(self._deliveries) >= self._in_flight:  # some of them may wait to acknowledge
+            self._turn("writing")
+            await asyncio.wait(self._deliveries, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            return False
         try:
             async with asyncio.timeout(1.0):
                 await self._slots.acquire()
@@ -143,7 +150,7 @@ class Drain:
             pass
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
-        """Start writing these entries; the slot that was taken for them is given back at the end."""
+        """Start writing these entries; the slot that was taken for them is given back after it."""
         ids = [entry.id for entry in entries]
         self._held.update(ids)
         delivery = asyncio.create_task(self._delivered(entries), name="spoolway-write")
@@ -152,25 +159,35 @@ class Drain:
         def done(task: asyncio.Task[None]) -> None:
             self._deliveries.discard(task)
             self._held.difference_update(ids)
-            self._slots.release()
             if not task.cancelled() and task.exception():
                 self._intake.own_again()  # still pending
 
         delivery.add_done_callback(done)
 
     async def _delivered(self, entries: Sequence[Entry]) -> None:
+        count = len(entries)
+        try:
+            ids = await self._settled(entries)
+            del entries  # Redis may be away for long: until then ids are enough
+            await self._delivery.acknowledge(ids)
+        except Stopping:
+            pass  # still pending: read again at the next start, or claimed by another worker
+        except Exception:
+            log.exception("a batch of %d entries failed; it is read again", count)
+            await self._pause(1.0)  # it will fail again: not as fast as it can
+            raise
+
+    async def _settled(self, entries: Sequence[Entry]) -> list[bytes]:
+        """Write a batch, and give its place back; return what may be acknowledged."""
         try:
             batch = assemble(entries, self._window)
             self._size.observe(entries, batch)
             began = self._redis_outage.clock()
-            await self._delivery.deliver(batch)
+            await self._delivery.settle(batch)
             self._size.took(self._redis_outage.clock() - began)
-        except Stopping:
-            pass  # still pending: read again at the next start, or claimed by another worker
-        except Exception:
-            log.exception("a batch of %d entries failed; it is read again", len(entries))
-            await self._pause(1.0)  # it will fail again: not as fast as it can
-            raise
+        finally:
+            self._slots.release()
+        return batch.entry_ids
 
     async def _keep_held(self) -> None:
         """Touch what is in flight, so that no other worker takes it for abandoned."""

@@ -32,6 +32,7 @@ log = logging.getLogger("spoolway.worker")
 QUEUE: Final = "spoolway:jobs"
 HEALTH_KEY: Final = "spoolway:jobs:health"
 _CLOSING_SECONDS: Final = 1.0
+_DISCONNECTING_SECONDS: Final = 0.3
 
 
 async def host_jobs(redis_url: str, ctx: dict[str, Any]) -> None:
@@ -71,10 +72,11 @@ def _is_text(name: bytes) -> bool:
 
 
 async def _run_arq(redis_url: str, ctx: dict[str, Any]) -> None:
+    pool = jobs_pool(redis_url)
     worker = _Jobs(
         functions=FUNCTIONS,
         cron_jobs=CRON_JOBS,
-        redis_pool=jobs_pool(redis_url),
+        redis_pool=pool,
         queue_name=QUEUE,
         health_check_key=HEALTH_KEY,
         health_check_interval=30,
@@ -95,6 +97,10 @@ async def _run_arq(redis_url: str, ctx: dict[str, Any]) -> None:
         with contextlib.suppress(*REDIS_AWAY, asyncio.CancelledError):
             async with asyncio.timeout(_CLOSING_SECONDS):
                 await worker.close()
+        # It gives up before that, where Redis fails once more: each new start would leak one.
+        with contextlib.suppress(*REDIS_AWAY, asyncio.CancelledError):
+            async with asyncio.timeout(_DISCONNECTING_SECONDS):
+                await pool.aclose(close_connection_pool=True)
 
 
 def jobs_pool(redis_url: str) -> ArqRedis:

@@ -4,6 +4,7 @@ Behind Sentinel and in a Cluster every new connection asks anew who the primary 
 server is no longer that is closed: what failed is tried again by whoever sent it, and goes there.
 """
 
+import asyncio
 import contextlib
 import time
 from typing import Any, Final
@@ -15,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from spoolway.schema.address import RedisAddress, redis_address
-from spoolway.schema.primaries import Primary, in_cluster, of_sentinel, slot_of
+from spoolway.schema.primaries import UNREADABLE, Primary, in_cluster, of_sentinel, slot_of
 from spoolway.schema.redis_errors import NoPrimary, advice, is_elsewhere
 from spoolway.worker.config import shown_url
 
@@ -23,6 +24,12 @@ CONNECT_TIMEOUT: Final = 2.0
 _LOOK_EVERY: Final = 5.0
 """Seconds between questions to Sentinel while all goes well: a primary that was replaced while it
 lived takes itself for the primary for ten seconds more, and nobody pushes to it."""
+_ASK_SECONDS: Final = 2.0
+"""How long one Sentinel, or node, has for its answer."""
+_FIND_SECONDS: Final = 4.0
+"""After so long no other one is asked: the next search begins with another."""
+_LOOK_SECONDS: Final = 1.0
+"""How long a command waits for that question while all goes well."""
 
 
 def client_for(url: str, stream: str, *, socket_timeout: float | None) -> Redis:
@@ -78,14 +85,19 @@ class Finder:
         asked, why = self._address.asked, ""
         cause: Exception | None = None
         first, self._first_asked = self._first_asked, self._first_asked + 1
+        last = time.monotonic() + _FIND_SECONDS
         for turn in range(len(asked)):
+            if time.monotonic() > last:
+                break
             url = asked[(first + turn) % len(asked)]
             try:
-                if primary := await self._ask(url):
+                async with asyncio.timeout(_ASK_SECONDS):
+                    primary = await self._ask(url)
+                if primary is not None:
                     self.primary, self._look_at = primary, time.monotonic() + _LOOK_EVERY
                     return primary
                 why, cause = "it knows of none", None
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, *UNREADABLE) as error:
                 why, cause = f"{type(error).__name__}: {error}", error
         raise NoPrimary(self._address.shown, why) from cause
 
@@ -93,8 +105,9 @@ class Finder:
         """Ask Sentinel now and then, also while all goes well: a Cluster's node says it by itself."""
         if self._address.kind == "sentinel" and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_EVERY
-            with contextlib.suppress(NoPrimary):
-                await self.find()
+            with contextlib.suppress(NoPrimary, TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self.find()
 
     async def _ask(self, url: str) -> Primary | None:
         client: Any = Redis.from_url(
@@ -184,7 +197,8 @@ def explain_redis(error: BaseException, url: str) -> str:
         address = redis_address(url)
     except ValueError as mistake:
         return str(mistake)
-    said = f"{type(error).__name__}: {error}"[:300]
+    said = f"{type(error).__name__}: {error}"
     for password in address.passwords:
         said = said.replace(password, "***")
-    return f"Redis at {shown_url(url)} cannot be used ({' '.join(said.split())}); {advice(error, address.kind)}"
+    said = " ".join(said[:300].split())
+    return f"Redis at {shown_url(url)} cannot be used ({said}); {advice(error, address.kind)}"

@@ -151,6 +151,7 @@ class Service:
                 batch_events=settings.batch_events,
                 batch_bytes=settings.batch_bytes,
                 slots=slots,
+                in_flight=settings.in_flight,
                 is_alone=len(streams) == 1,
                 write_timeout=settings.write_timeout,
             )

@@ -84,7 +84,7 @@ def restore(
         raise UsageError(f"a worker runs in {settings.dir}: stop it first")
     try:
         checked, aside = put_back(file, path)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise UsageError(f"{file} cannot be put in the place of {path}: {error}") from None
     _print(f"{path}", checked, aside, as_json=as_json)
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import typer
 
-_PASSWORD: Final = re.compile(r"://[^/@]*:[^@]+@|[?&]password=[^&]", re.ASCII)
+_PASSWORD: Final = re.compile(r"://[^/@]*:[^@]+@|[?&]\w*password=[^&]", re.ASCII)
 
 
 def warn_of_password(option: typer.CallbackParam, url: str | None) -> str | None:

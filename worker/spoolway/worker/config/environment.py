@@ -1,6 +1,7 @@
 """Environment variables and `.env`: the settings' own names, and those of Go's database/sql."""
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -57,13 +58,21 @@ def read_dotenv() -> dict[str, str]:
     except PermissionError:
         return {}  # sudo -u in somebody else's folder: what is in there is not for us
     try:
-        size = file.stat().st_size
+        status = file.stat()
+        owners = {os.geteuid(), 0, Path.cwd().stat().st_uid}
+        size = status.st_size
         text = file.read_text(encoding="utf-8") if size <= _MAX_BYTES else None
     except (OSError, UnicodeError) as error:
         reason = (
             os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "no UTF-8"
         )
         raise UsageError(f".env in {Path.cwd()} cannot be read: {reason}") from None
+    if status.st_mode & stat.S_IWOTH or status.st_uid not in owners:
+        # In /tmp, say: it would choose where events go, and which Redis they are read from.
+        raise UsageError(
+            f".env in {Path.cwd()} is somebody else's, or writable for every user of this machine: "
+            "close it (chmod o-w .env), remove it, or start in another folder"
+        )
     if text is None:
         raise UsageError(f".env in {Path.cwd()} is larger than {_MAX_BYTES:,} bytes")
     from io import StringIO

@@ -15,10 +15,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from spoolway.schema import is_uuid7, lower_bound
+from spoolway.schema import is_uuid7, lower_bound, time_of
 from spoolway.schema.columns import COLUMNS
 from spoolway.schema.ids import from_ms
 from spoolway.worker.copying.record import EVENT_OF, Row
+from spoolway.worker.stores.partitions import name as partition_of
 
 T = TypeVar("T")
 
@@ -30,6 +31,15 @@ _WINDOW_MS: Final = 32 * 86_400_000
 """Milliseconds of ids that one statement asks PostgreSQL for: it locks the partitions that it may
 read, and of years of them there are more than its lock table holds."""
 _LAST_ID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+# What retention remembers (migration 0003): the bodies of these days are gone.
+_LOOK_AGAIN_FROM: Final = "UPDATE spoolway_expired SET before_id = min(before_id, ?)"
+_LOOK_AGAIN_AT: Final = """
+SELECT spoolway_note_expired(to_date(right(relname, 8), 'YYYYMMDD'), NULL)
+FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
+WHERE inhparent = to_regclass('request_logs') AND relname IN ({names})
+AND obj_description(part.oid, 'pg_class') IS NOT NULL
+"""
 
 
 class Reader(Protocol):
@@ -48,7 +58,10 @@ class Reader(Protocol):
         ...
 
     async def set_created_at(self, table: str, times: Sequence[tuple[str, str]]) -> None:
-        """Set when rows were stored, of (id, time) each, as `time_text` has it."""
+        """Set when rows were stored, of (id, time) each, as `time_text` has it.
+
+        Their bodies may have to expire: retention, which knows late rows by this time, is told.
+        """
         ...
 
     async def close(self) -> None:
@@ -132,6 +145,8 @@ class SqliteReader:
             connection.execute("BEGIN IMMEDIATE")
             with connection:  # commits, or rolls back
                 connection.executemany(sql, [(moment, one) for one, moment in times])
+                if table == "request_logs":
+                    connection.execute(_LOOK_AGAIN_FROM, [min(one for one, _ in times)])
 
         await self._do(update)
 
@@ -198,6 +213,10 @@ class PostgresReader:
                 f"UPDATE {table} t SET created_at = v.moment FROM (VALUES {values}) v (id, moment) "  # noqa: S608 - ids and times of our own making
                 f"WHERE t.id = v.id AND t.id IN ({ids})"
             )
+            if table == "request_logs":
+                days = {time_of(UUID(one)) for one, _ in times}
+                names = ",".join(sorted({f"'{partition_of(table, day.date())}'" for day in days}))
+                await self._connection.exec_driver_sql(_LOOK_AGAIN_AT.format(names=names))
             await self._connection.commit()
 
     async def close(self) -> None:

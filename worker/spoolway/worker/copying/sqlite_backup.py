@@ -6,7 +6,6 @@ within one read transaction, and the copy does not begin anew with each commit b
 
 import contextlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -45,10 +44,12 @@ def back_up(
         UsageError: there is a file of that name, or the copy is not good.
         OSError, sqlite3.Error: it could not be read or written.
     """
-    if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists: give another name, or --force to replace it")
-    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
-    os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE))
+    if target.exists():
+        if target.samefile(source):
+            raise UsageError(f"{target} is the database itself")
+        if not overwrite:
+            raise UsageError(f"{target} exists: give another name, or --force to replace it")
+    temporary = _new_file_beside(target)
     try:
         rows = _copy_pages(source, temporary, progressed)
         checked = check_file(temporary)
@@ -108,13 +109,14 @@ def restore(backup: Path, target: Path) -> tuple[Backup, Path | None]:
 
     Raises:
         UsageError: the backup is not good, or somebody uses the database.
-        OSError: it could not be read or written.
+        OSError, sqlite3.Error: it could not be read or written.
     """
     checked = check_file(backup)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    temporary = _new_file_beside(target)
     try:
-        _copy_file(backup, temporary)
+        # By SQLite, page by page: of a file that somebody has copied, a part may be in its -wal.
+        _copy_pages(backup, temporary, lambda _pages: None)
         with _nobody_uses(target):
             aside = _set_aside(target)
             _put_in_place(temporary, target)
@@ -148,12 +150,14 @@ def _nobody_uses(path: Path) -> Iterator[None]:
 
 def _set_aside(target: Path) -> Path | None:
     """Give the database another name, beside its own until the backup takes that one."""
-    if not target.exists():
-        return None
     aside = target.with_name(f"{target.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z")
-    for suffix in _BESIDE:  # of a damaged one; else all of it is in the file by now
+    # Of a damaged one, or one that was removed without them: SQLite would write what is in them
+    # into the backup. Else all of it is in the file by now.
+    for suffix in _BESIDE:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{target}{suffix}").rename(f"{aside}{suffix}")
+    if not target.exists():
+        return None
     try:
         os.link(target, aside)
     except OSError:  # a file system without links: for a moment there is none of that name
@@ -161,10 +165,10 @@ def _set_aside(target: Path) -> Path | None:
     return aside
 
 
-def _copy_file(source: Path, target: Path) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with source.open("rb") as read, os.fdopen(os.open(target, flags, FILE_MODE), "wb") as written:
-        shutil.copyfileobj(read, written, 1 << 20)
+def _new_file_beside(target: Path) -> Path:
+    path = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE))
+    return path
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:

@@ -25,6 +25,7 @@ class Sample(Generic[T]):
         self._every = every
         self._clock = asyncio.get_running_loop().time
         self._due = 0.0
+        self._asked_at = 0.0
         self._asking: asyncio.Task[None] | None = None
 
     async def look(self, patience: float) -> None:
@@ -32,8 +33,11 @@ class Sample(Generic[T]):
         if self._asking is None:
             if self._clock() < self._due:
                 return
+            self._asked_at = self._clock()
             self._asking = asyncio.create_task(self._ask_once(), name=f"spoolway-ask-{self.name}")
-        await asyncio.wait([self._asking], timeout=patience)
+        _, waiting = await asyncio.wait([self._asking], timeout=patience)
+        if waiting and self._clock() - self._asked_at > self._every:
+            self.value = None  # it hangs: what was true once is not the answer
 
     async def close(self) -> None:
         """Ask no more."""

@@ -20,7 +20,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from spoolway.spool import UNREADABLE, DeadLetters, SpoolFolder
-from spoolway.worker.backlog import Backlog, backlogs
+from spoolway.worker.backlog import Backlog, backlogs, on_servers
 from spoolway.worker.config import Settings
 from spoolway.worker.redis_client import client_for
 
@@ -53,7 +53,7 @@ class Disk:
 async def ask_redis(settings: Settings) -> Queue:
     """Ask for every stream's backlog. Raises redis-py's exceptions, and OSError."""
     found = await backlogs(settings)
-    memories = [await _memory(settings.redis_url, stream) for stream in found]
+    memories = [await _memory(settings.redis_url, names[0]) for names in on_servers(settings)]
     known = [memory for memory in memories if memory is not None]
     return Queue(found, max(known, key=_fullness, default=None))
 

@@ -71,9 +71,10 @@ async def write_isolating(
         except Refused:
             # By table: the row that a refusal names counts within one. Requests first, to be linked.
             kinds = [[storable(item) for item in kind] for kind in split(part)]
-            await _write_parts(store, [kind for kind in kinds if kind], outcome, refusals)
+            parts = [kind for kind in kinds if kind]
+            await _write_parts(store, parts, outcome, refusals, began)
         except Retryable as error:
-            if error.sqlstate != _TOOK_TOO_LONG or not _is_worth_parting(part, began):
+            if not _is_worth_parting(error, part, began):
                 raise
             waiting += reversed(eighths(part))
     last = outcome.refused[-1].message if outcome.refused else ""
@@ -87,12 +88,14 @@ def eighths(part: Sequence[Item]) -> list[Sequence[Item]]:
     return [part[start : start + size] for start in range(0, len(part), size)]
 
 
-def _is_worth_parting(part: Sequence[Item], began: float) -> bool:
-    return len(part) > 1 and time.monotonic() - began < _PATIENCE
+def _is_worth_parting(error: Retryable, part: Sequence[Item], began: float) -> bool:
+    if error.sqlstate != _TOOK_TOO_LONG or len(part) == 1:
+        return False
+    return time.monotonic() - began < _PATIENCE
 
 
 async def _write_parts(
-    store: Store, parts: list[list[Item]], outcome: Outcome, refusals: Refusals
+    store: Store, parts: list[list[Item]], outcome: Outcome, refusals: Refusals, began: float
 ) -> None:
     waiting: list[Sequence[Item]] = [*reversed(parts)]
     while waiting:
@@ -107,6 +110,11 @@ async def _write_parts(
                 refusals.accepted(1)
             else:
                 refusals.refused(outcome.refused[-1].message)
+        except Retryable as error:
+            # What is left around a bad row can be too large for a statement, too.
+            if not _is_worth_parting(error, part, began):
+                raise
+            waiting += reversed(eighths(part))
 
 
 def narrowed(part: Sequence[Item], row: int | None) -> list[Sequence[Item]]:
