@@ -436,18 +436,20 @@ def test_a_drafted_revision_brings_the_database_to_the_tables(
         asyncio.run(_drift(url))
     draft = Path(newer(urls[0], "revision", "-m", "put back"))
     try:
-        assert draft.name == "0003_put_back.py"
+        drafted = f"{int(NEWEST) + 1:04}"
+        assert draft.name == f"{drafted}_put_back.py"
         for url in urls:
-            assert newer(url, "upgrade") == "migrated from 0002 to 0003"
+            assert newer(url, "upgrade") == f"migrated from {NEWEST} to {drafted}"
             assert newer(url, "check") == "no differences"
             older = main("upgrade", DATABASE_URL=url)
             assert older.returncode == 2
             assert older.stderr == (
-                "spoolway: the database is at revision 0003, which this version of spoolway does "
-                "not know (its newest is 0002): upgrade spoolway, or run "
-                "`spoolway db downgrade 0002` with the newer version\n"
+                f"spoolway: the database is at revision {drafted}, which this version of spoolway "
+                f"does not know (its newest is {NEWEST}): upgrade spoolway, or run "
+                f"`spoolway db downgrade {NEWEST}` with the newer version\n"
             )
-            assert newer(url, "downgrade", "0002", "--yes") == "migrated from 0003 to 0002"
+            back = newer(url, "downgrade", NEWEST, "--yes")
+            assert back == f"migrated from {drafted} to {NEWEST}"
     finally:
         draft.unlink()
 

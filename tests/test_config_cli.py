@@ -80,9 +80,12 @@ def test_config_check_says_what_is_ignored_and_what_is_wrong(file: str) -> None:
         "ignored: SPOOLWAY_BATCHEVENTS: no setting (did you mean SPOOLWAY_BATCH_EVENTS?)",
         f"ignored: model_list in {file}, line 2: not Spoolway's",
         f"ignored: database.poolsize in {file}, line 8: no setting (did you mean pool_size?)",
-        f"careless: {file} is readable by every user: chmod o-r, or keep passwords out",
     ):
         assert line in done.out.splitlines()
+    assert "careless" not in done.out
+    Path(file).write_text(Path(file).read_text() + f"# {SECRET}")
+    careless = run("config", "check", "--config", file, **given).out.splitlines()[-1]
+    assert careless == f"careless: {file} holds a password, and every user can read it: chmod o-r"
     in_json = run("config", "check", "--json", "--config", file, **given).json
     assert [one["what"].split()[0] for one in in_json["ignored"]] == [
         "SPOOLWAY_BATCHEVENTS",

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from sqlalchemy.engine import URL
 from spoolway.schema import FrameEncoder, encode_line, new_id
 from spoolway.spool import DeadLetters
 from spoolway.worker.copying.canonical import Digests
+from spoolway.worker.retention import remove_old
+from spoolway.worker.stores.retaining import Keep
 from tests.commands import Ended, ended, refusal, run, start
 from tests.servers import ValkeyServer, eventually
 from tests.stores import Database, Templates, error, id_at, item_of, request
@@ -150,6 +152,26 @@ def test_years_older_than_any_worker_takes_are_copied_between_postgresql_databas
     with templates.postgres(newest_logs.server) as other:
         done = copy(newest_logs, other)
         assert (done.code, done.json["inserted"], done.json["is_same"]) == (0, 20, True)
+
+
+def test_bodies_that_are_copied_into_days_without_any_expire_as_well(
+    sqlite_logs: Database, newest_logs: Database, back: Database, copy: Copy
+) -> None:
+    """They keep the time when they were stored, and are old: retention does not overlook them."""
+    day = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+    async def expired(into: Database) -> int:
+        async with into.opened() as opened:
+            return (await remove_old(opened, Keep(bodies=1), date(2026, 3, 20))).bodies.rows
+
+    store(sqlite_logs, [request(id_at(day + timedelta(hours=n)), body=[n]) for n in range(3)])
+    sql(sqlite_logs, "UPDATE request_logs SET created_at = '2026-03-02 13:00:00.000000'")
+    for into in (newest_logs, back):
+        store(into, [request(id_at(day), body=[1])])
+        assert asyncio.run(expired(into)) == 1
+        assert copy(sqlite_logs, into).code == 0
+        assert asyncio.run(expired(into)) == 3
+        assert asyncio.run(expired(into)) == 0
 
 
 def test_rows_that_cannot_be_events_become_dead_letters_once(

@@ -166,5 +166,4 @@ async def test_functions_of_the_owner_do_nothing_else(roles: Roles) -> None:
             "note_expired(current_date, now())",
         ):
             await run(store, f"SELECT spoolway_{call}")
-        await roles.owner.sql("DROP OWNED BY spoolway_worker")
     assert await roles.owner.partitions() == [f"request_logs_p{utc_today():%Y%m%d}"]

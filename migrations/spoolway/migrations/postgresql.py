@@ -23,6 +23,7 @@ _IN_DSN: Final[tuple[str, ...]] = (
     "ssl_min_protocol_version",
     "ssl_max_protocol_version",
 )
+_DEFAULT_AUTHORITIES: Final = Path("~/.postgresql/root.crt")
 _SERVER_SETTINGS: Final[tuple[str, ...]] = ("application_name", "options")
 
 # Behind pgbouncer in transaction mode every transaction may be on another server connection, where
@@ -61,6 +62,8 @@ def reach(
     for name in _FILES:
         if name in tls:
             _require_readable(name, tls[name])
+    if tls.get("sslmode", "").startswith("verify-") and "sslrootcert" not in tls:
+        _require_authorities(tls["sslmode"])
     told: dict[str, str] = {
         name: str(query.pop(name)) for name in _SERVER_SETTINGS if name in query
     }
@@ -87,6 +90,15 @@ def _require_readable(name: str, path: str) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else "it cannot be read"
         raise UnusableOption(f"{name} in DATABASE_URL is {path}: {reason}") from error
+
+
+def _require_authorities(mode: str) -> None:
+    if not os.environ.get("PGSSLROOTCERT") and not _DEFAULT_AUTHORITIES.expanduser().is_file():
+        raise UnusableOption(
+            f"sslmode={mode} in DATABASE_URL needs to know who vouches for the server: add "
+            "sslrootcert=<file of the authorities>; /etc/ssl/certs/ca-certificates.crt has those "
+            "that everybody trusts"
+        )
 
 
 def _seconds(name: str, text: str) -> float:

@@ -5,12 +5,14 @@ Append-only file on, no eviction: what a producer was told is accepted survives 
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import os
 import platform
 import signal
 import socket
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,12 +21,21 @@ from typing import Final, NoReturn
 
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, RedisError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from spoolway.spool.disk import FILE_MODE, FOLDER_MODE, Disk
 from spoolway.worker.config import UsageError
 
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
+_UNTIL_IT_HAS_ENDED: Final = Retrying(
+    retry=retry_if_exception_type(BlockingIOError),
+    wait=wait_fixed(0.05),
+    stop=stop_after_delay(2.0),
+    reraise=True,
+)
+"""A Valkey that ends with its killed `spoolway up`."""
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def find_binary() -> Path:
@@ -70,8 +81,12 @@ async def embedded_valkey(folder: Path, port: int) -> AsyncIterator[EmbeddedValk
         UsageError: not installed, the port is taken, or the server does not come up.
     """
     binary = find_binary()
-    port = _free_port(port)
     lock, log = _make_folder(folder)
+    try:
+        port = _free_port(port)
+    except UsageError:
+        os.close(lock)
+        raise
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
@@ -85,18 +100,14 @@ async def embedded_valkey(folder: Path, port: int) -> AsyncIterator[EmbeddedValk
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     # A session of its own: Ctrl-C goes to the worker alone, which still has acknowledgements to
     # send while it stops.
-    # It takes the umask over, which is all that closes its append-only file (uvloop has no `umask=`).
-    before = os.umask(0o777 & ~FOLDER_MODE)
-    try:
-        process = await asyncio.create_subprocess_exec(
-            str(binary),
-            *arguments,
-            start_new_session=True,
-            stdout=asyncio.subprocess.DEVNULL,
-            pass_fds=(lock,),
-        )
-    finally:
-        os.umask(before)
+    process = await asyncio.create_subprocess_exec(
+        str(binary),
+        *arguments,
+        start_new_session=True,
+        stdout=asyncio.subprocess.DEVNULL,
+        pass_fds=(lock,),
+        preexec_fn=_as_its_child(),
+    )
     os.close(lock)  # Valkey holds it from here on, as long as it lives
     try:
         url = f"redis://127.0.0.1:{port}/0"
@@ -106,17 +117,32 @@ async def embedded_valkey(folder: Path, port: int) -> AsyncIterator[EmbeddedValk
         await _stop(process)
 
 
+def _as_its_child() -> Callable[[], None]:
+    """Return what the new process does before it becomes Valkey."""
+    # Loaded here: after the fork there is no time for more than two calls.
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        os.umask(0o777 & ~FOLDER_MODE)  # all that closes its append-only file
+        if libc is not None:
+            # SIGKILL of `spoolway up` ends it in order, too: the next one finds port and files free.
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return prepare
+
+
 def _make_folder(folder: Path) -> tuple[int, Path]:
     """Make the folder and lock it; return the lock's descriptor and the path of the log.
 
     Two servers on one append-only file would ruin it. The server inherits the lock, so that one
-    which outlived its `spoolway up` (SIGKILL) is seen.
+    which has outlived its `spoolway up` (SIGKILL, where this is not Linux) is seen; one that is
+    just ending is waited for.
     """
     folder = folder.resolve()
     Disk().make_folder(folder)
     descriptor = os.open(folder / "valkey.lock", os.O_RDWR | os.O_CREAT, FILE_MODE)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _UNTIL_IT_HAS_ENDED(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise UsageError(

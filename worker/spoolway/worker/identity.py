@@ -53,6 +53,12 @@ def make_folder(folder: Path) -> None:
                 f"{folder.absolute()} is writable for every user of this machine: close it "
                 f"(chmod o-w {folder.absolute()}), or name a folder in it with --dir or SPOOLWAY_DIR"
             )
+        owner = folder.stat().st_uid
+        if os.geteuid() == 0 and owner != 0:
+            raise UsageError(
+                f"{folder.absolute()} belongs to user {owner}, who could not use what root writes "
+                f"there: run this as that user (sudo -u '#{owner}' spoolway ...)"
+            )
         probe = folder / f".writable-{os.getpid()}"
         probe.touch(mode=0o600)
         probe.unlink()
@@ -66,7 +72,14 @@ def make_folder(folder: Path) -> None:
 def take_slot(folder: Path) -> Slot:
     """Lock the first free slot: worker-0.lock, worker-1.lock, … Raises UsageError."""
     for number in range(_MOST_WORKERS):
-        descriptor = os.open(_lock_file(folder, number), os.O_RDWR | os.O_CREAT, 0o600)
+        file = _lock_file(folder, number)
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        except PermissionError:
+            raise UsageError(
+                f"{file.absolute()} belongs to another user: run this as the user of "
+                f"{folder.absolute()}, and give that one its files back (chown)"
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

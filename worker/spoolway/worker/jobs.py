@@ -30,7 +30,11 @@ RETENTION_SECONDS = 3000
 async def make_partitions(ctx: dict[str, Any]) -> int:
     """Make ready for the ids of the coming days."""
     store: Store = ctx["store"]
-    made = await store.prepare_days(utc_today(), DAYS_AHEAD)
+    try:
+        made = await store.prepare_days(utc_today(), DAYS_AHEAD)
+    except StoreError as error:
+        log.warning("partitions are made ahead in half an hour: %s", error)
+        return 0
     if made:
         log.info("made %d partitions for the %d days from today", made, DAYS_AHEAD)
     return made
@@ -53,7 +57,11 @@ async def sweep_stream(ctx: dict[str, Any]) -> int:
 async def link_errors(ctx: dict[str, Any]) -> int:
     """Link errors to requests that two workers committed at the same moment."""
     store: Store = ctx["store"]
-    linked = await store.link_errors()
+    try:
+        linked = await store.link_errors()
+    except StoreError as error:
+        log.warning("errors are linked to their requests in a minute: %s", error)
+        return 0
     if linked:
         log.info("linked %d errors to their requests", linked)
     return linked

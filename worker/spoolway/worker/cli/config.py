@@ -12,6 +12,7 @@ from spoolway.worker.cli.app import DatabaseUrl, Dir, Json, RedisUrl, app, one_l
 from spoolway.worker.cli.shown import count, print_json, printable, table
 from spoolway.worker.config import Configuration, Settings, read_configuration
 from spoolway.worker.config.masked import masked
+from spoolway.worker.masking import secrets_of
 
 config = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
 app.add_typer(config, name="config")
@@ -104,11 +105,13 @@ def _lines(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _readable_by_all(found: Configuration) -> Iterator[str]:
-    """Yield the files that hold settings, and that every user of this machine may read."""
+    """Yield the files with passwords in them that every user of this machine may read."""
     for file in filter(None, (found.file, ".env")):
         try:
             status = Path(file).stat()
         except OSError:
             continue
         if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
-            yield f"{Path(file).absolute()} is readable by every user: chmod o-r, or keep passwords out"
+            text = Path(file).read_text(errors="replace")
+            if any(secret in text for secret in secrets_of(found.settings)):
+                yield f"{Path(file).absolute()} holds a password, and every user can read it: chmod o-r"

@@ -10,7 +10,7 @@ import typer
 
 from spoolway.spool import KeptLetter
 from spoolway.worker.cli.app import Dir, Json, app, one_line_errors
-from spoolway.worker.cli.letters import Reason, dead_letters, digests_of, reading
+from spoolway.worker.cli.letters import Reasons, dead_letters, digests_of, reading
 from spoolway.worker.cli.shown import print_json, printable, size
 from spoolway.worker.config import UsageError, load
 
@@ -22,7 +22,7 @@ _LINE: Final = "{:12}  {:19}  {:14}  {:8}  {:>8}  {}"
 
 @dead.command()
 @one_line_errors
-def ls(reason: Reason = None, folder: Dir = None, as_json: Json = False) -> None:
+def ls(reason: Reasons = None, folder: Dir = None, as_json: Json = False) -> None:
     """List the dead letters, oldest first, and count them by reason.
 
     unreadable: a line that is no letter, torn by a kill or damaged since. It is never removed
@@ -41,7 +41,7 @@ def ls(reason: Reason = None, folder: Dir = None, as_json: Json = False) -> None
             # Piece by piece: there may be more than fits into memory.
             typer.echo('{"letters":[', nl=False)
         for kept in letters.letters():
-            if reason is not None and kept.reason != reason:
+            if reason and kept.reason not in reason:
                 continue
             if as_json:
                 typer.echo("," if reasons else "", nl=False)

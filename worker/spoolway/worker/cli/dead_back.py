@@ -11,7 +11,7 @@ from spoolway.spool import UNREADABLE, DeadLetters, KeptLetter
 from spoolway.worker.cli.app import DatabaseUrl, Dir, Json, Yes, one_line_errors
 from spoolway.worker.cli.bar import bar, say_what_is_logged
 from spoolway.worker.cli.dead import dead
-from spoolway.worker.cli.letters import Reason, dead_letters, digests_of, reading
+from spoolway.worker.cli.letters import Reasons, dead_letters, digests_of, reading
 from spoolway.worker.cli.place import require_owner
 from spoolway.worker.cli.shown import count, is_terminal, print_json, printable
 from spoolway.worker.cli.stopping import Stop, run_stoppable
@@ -27,7 +27,7 @@ def replay(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID", help="Only these.", show_default=False)
     ] = None,
-    reason: Reason = None,
+    reason: Reasons = None,
     database_url: DatabaseUrl = None,
     folder: Dir = None,
     as_json: Json = False,
@@ -60,7 +60,7 @@ def replay(
 @dead.command()
 @one_line_errors
 def purge(
-    reason: Reason = None,
+    reason: Reasons = None,
     before: Annotated[
         datetime | None,
         typer.Option(
@@ -88,7 +88,9 @@ def purge(
     until = before.replace(tzinfo=UTC) if before else None
 
     def is_meant(kept: KeptLetter) -> bool:
-        if kept.reason != (reason or kept.reason) or (kept.letter is None and reason != UNREADABLE):
+        if kept.reason not in (reason or (kept.reason,)):
+            return False
+        if kept.letter is None and UNREADABLE not in (reason or ()):
             return False
         seen = _first_seen(kept)
         if until is not None and (seen is None or seen >= until):
@@ -114,7 +116,7 @@ async def _replay(
     settings: Settings,
     letters: DeadLetters,
     wanted: set[bytes] | None,
-    reason: str | None,
+    reason: list[str] | None,
     stop: Stop,
     *,
     as_json: bool,
@@ -126,7 +128,8 @@ async def _replay(
     from spoolway.worker.reviving import Revived, Reviving
 
     def is_meant(kept: KeptLetter) -> bool:
-        return (wanted is None or kept.digest in wanted) and kept.reason == (reason or kept.reason)
+        is_wanted = wanted is None or kept.digest in wanted
+        return is_wanted and kept.reason in (reason or (kept.reason,))
 
     number = sum(1 for kept in letters.letters() if is_meant(kept))
     revived = Revived()

@@ -12,11 +12,11 @@ from spoolway.worker.cli.place import state_folder
 from spoolway.worker.cli.shown import printable
 from spoolway.worker.config import Settings, UsageError
 
-Reason = Annotated[
-    str | None,
+Reasons = Annotated[
+    list[str] | None,
     typer.Option(
         "--reason",
-        help="Only these: bad-frame, oversize, undecodable, not-uuid7, outside-window, refused, "
+        help="Only these, any number of them: bad-frame, oversize, undecodable, not-uuid7, outside-window, refused, "
         "conflict, damaged, unreadable.",
         show_default=False,
     ),

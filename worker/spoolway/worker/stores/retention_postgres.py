@@ -247,7 +247,8 @@ class PostgresRetention:
         # The first rows found no room but behind the others; moved to the front by now, they let
         # VACUUM cut off the end of the file.
         blocks = await self._run(partial(_fetchval, statement=_BLOCKS_OF, argument=part.name))
-        async for _ in self._by_blocks(part, _MOVE, range(part.blocks, blocks, _BLOCKS)):
+        moved = range(part.blocks, blocks or 0, _BLOCKS)  # None: somebody has dropped it meanwhile
+        async for _ in self._by_blocks(part, _MOVE, moved):
             yield Share()
         await self._run(
             lambda connection: connection.execute(
