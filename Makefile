@@ -40,7 +40,7 @@ run: $(STAMP) ## Start everything on this machine, send real traffic, show the r
 
 test: lint types ## Everything: lint, types and tests against real servers
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal $(ARGS)
 
 litellm: $(STAMP) $(LITELLM_STAMP) ## The callback in a real LiteLLM proxy, and the producer on its redis-py
 	@echo "==> pytest, LiteLLM"

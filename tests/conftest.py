@@ -30,11 +30,12 @@ from tests.servers import (
     tls_binaries,
 )
 from tests.servers.local import GUARD
+from tests.versions import postgres_versions
 
 # A deadline per example would measure the machine. The blob makes a failure that was found
 # elsewhere repeatable here. In CI the examples are the same on every run, so that a change is
 # judged by what it changed; the random search goes on wherever CI is not set.
-hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("local", deadline=None, print_blob=True, max_examples=60)
 hypothesis.settings.register_profile(
     "ci", parent=hypothesis.settings.get_profile("local"), derandomize=True, database=None
 )
@@ -130,7 +131,7 @@ def postgres_servers(
         server.stop("immediate")
 
 
-@pytest.fixture(scope="session", params=list(postgres_binaries()))
+@pytest.fixture(scope="session", params=postgres_versions())
 def postgres_server(
     request: pytest.FixtureRequest, postgres_servers: Callable[[str], PostgresServer]
 ) -> PostgresServer:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from spoolway.worker.stores import Store
-from tests.servers import PostgresServer, postgres_binaries
+from tests.servers import PostgresServer
 from tests.stores import Database, Templates
+from tests.versions import postgres_versions
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +19,7 @@ def templates(server_folder: Path) -> Templates:
     return Templates(folder)
 
 
-@pytest.fixture(params=["sqlite", *postgres_binaries()])
+@pytest.fixture(params=["sqlite", *postgres_versions()])
 def logs(
     request: pytest.FixtureRequest,
     templates: Templates,

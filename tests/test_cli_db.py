@@ -91,7 +91,7 @@ def _json(done: subprocess.CompletedProcess[str]) -> Any:
 # --- A life of a database -----------------------------------------------------
 
 
-def test_a_database_is_made_looked_at_and_dropped(process: Run, tmp_path: Path) -> None:
+def test_a_database_is_made_looked_at_and_dropped(main: Run, tmp_path: Path) -> None:
     """Without any setting it is SQLite in ./var; each command says in words where the tables are."""
     steps = [
         (("upgrade",), 0, f"migrated from base to {NEWEST}\n"),
@@ -102,9 +102,9 @@ def test_a_database_is_made_looked_at_and_dropped(process: Run, tmp_path: Path) 
         (("current",), 0, f"base (newest is {NEWEST}: spoolway db upgrade)\n"),
     ]
     for arguments, code, output in steps:
-        done = process(*arguments)
+        done = main(*arguments)
         assert (done.returncode, done.stdout, done.stderr) == (code, output, "")
-    done = process("check")
+    done = main("check")
     assert done.returncode == 1
     assert "error_logs: table is missing\nrequest_logs: table is missing\n" in done.stdout
     assert [path.name for path in (tmp_path / "var").iterdir()] == ["spoolway.db"]

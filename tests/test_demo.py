@@ -314,6 +314,7 @@ def test_everything_on_disk_is_for_this_user_alone(two_runs: list[Demo]) -> None
     }
 
 
+@pytest.mark.chaos
 def test_on_a_terminal_the_demo_shows_rows_until_ctrl_c(tmp_path: Path) -> None:
     """The table fills, what it says to try works, Ctrl-C ends it with 0 and nothing stays."""
     with _demo(tmp_path, terminal=True) as demo:

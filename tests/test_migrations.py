@@ -21,12 +21,13 @@ from spoolway import migrations
 from spoolway.migrations.lock import KEY
 from spoolway.schema.tables import JSON_COLUMNS, metadata
 from tests.servers import PostgresServer, aeventually, postgres_binaries
+from tests.versions import postgres_versions
 
 SPOOLWAY = Path(sys.executable).with_name("spoolway")
 NEWEST = migrations.newest()
 
 
-@pytest.fixture(params=["sqlite", *postgres_binaries()])
+@pytest.fixture(params=["sqlite", *postgres_versions()])
 def url(
     request: pytest.FixtureRequest,
     tmp_path: Path,

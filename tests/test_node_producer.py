@@ -189,6 +189,7 @@ def test_events_that_are_sent_twice_are_one_row(
         assert list(DeadLetters(folder / "dead").letters()) == []
 
 
+@pytest.mark.chaos
 def test_ids_of_the_example_are_uuid7_and_sort_by_time(node: Node) -> None:
     """Also thousands in one millisecond, none twice."""
     before = new_id()
@@ -447,6 +448,7 @@ def test_a_frame_that_breaks_the_contract_tells_its_author_what_to_mend(
         assert message[:60] in shown
 
 
+@pytest.mark.chaos
 def test_a_wrong_type_of_a_column_is_no_reason_to_lose_the_event(
     valkey: ValkeyServer, folder: Path, sqlite: str
 ) -> None:

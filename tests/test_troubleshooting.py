@@ -509,6 +509,7 @@ def sqlite_lock(path: Path) -> Iterator[None]:
     connection.close()
 
 
+@pytest.mark.chaos
 def test_a_locked_file_and_a_redis_that_is_full_or_away(
     quoted: Quoted,
     folder: Path,

@@ -280,12 +280,8 @@ def machine(
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "machine",
-    ["postgresql", pytest.param("sqlite", marks=pytest.mark.chaos)],
-    indirect=True,
-)
 def test_whatever_breaks_in_whatever_order_every_event_ends_up_once(
     machine: type[Outages],
 ) -> None:

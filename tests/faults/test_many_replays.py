@@ -67,9 +67,8 @@ def test_workers_and_replays_that_crash_on_one_spool_double_nothing(
     site.proven(fired=-9 in (crashing.exit_code, replay.exit_code))
 
 
-@pytest.mark.parametrize(
-    "step", ["after COMMIT", pytest.param("before the segment's removal", marks=pytest.mark.chaos)]
-)
+@pytest.mark.chaos
+@pytest.mark.parametrize("step", ["after COMMIT", "before the segment's removal"])
 def test_replay_that_is_killed_is_resumed_by_the_next(step: str, site: Site) -> None:
     """SIGKILL of `spoolway replay`: the next one finishes it, and doubles nothing."""
     spool(site, 1_000, segments=4)

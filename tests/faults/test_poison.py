@@ -140,6 +140,7 @@ def test_database_that_refuses_everything_stops_the_worker(site: Site) -> None:
     assert len(found.rows) == 1_101
 
 
+@pytest.mark.chaos
 def test_rows_refused_before_the_cause_was_fixed_are_tried_again(site: Site) -> None:
     """Fixed in the middle of a batch: what was refused by then is good, and must not die."""
     mend = refuse_model(site)
