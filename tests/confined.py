@@ -22,7 +22,8 @@ from tests.workers import push, request_line, waiting
 
 UID: Final = 10001
 
-# $1: the one folder that can be written to; $2: the host's name; then the command.
+# $1: the one folder that can be written to; $2: where Python is; $3: the host's name; then the
+# command. An empty /tmp comes over the host's, unless one of them is in it: then it is read-only.
 _SCRIPT: Final = """
 set -eu
 mount --make-rprivate /
@@ -30,9 +31,9 @@ mount --bind "$1" "$1"
 for mounted in / /dev/shm /tmp; do
     if mountpoint --quiet "$mounted"; then mount -o remount,bind,ro "$mounted"; fi
 done
-case "$1" in /tmp/*) ;; *) mount -t tmpfs tmpfs /tmp ;; esac
-hostname "$2"
-shift 2
+case "$1 $2" in /tmp/*|*" /tmp/"*) ;; *) mount -t tmpfs tmpfs /tmp ;; esac
+hostname "$3"
+shift 3
 exec unshare --user --map-user=%d --map-group=%d setpriv --no-new-privs --inh-caps=-all "$@"
 """
 
@@ -60,7 +61,7 @@ def confined(
     guard = [sys.executable, "-c", _NO_CODE_IN_DATA] if no_code_in_data else []
     return [
         *("unshare", "--mount", "--uts", "sh", "-c", _SCRIPT % (UID, UID), "sh"),
-        *(str(writable), host),
+        *(str(writable), sys.prefix, host),
         *(str(word) for word in [*guard, *command]),
     ]
 

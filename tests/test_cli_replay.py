@@ -202,7 +202,15 @@ def test_the_spool_of_a_killed_proxy(folder: Path, sqlite: str) -> None:
 # --- How far, how fast --------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [1, 100, 101, 299])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        pytest.param(1, marks=pytest.mark.chaos),
+        pytest.param(100, marks=pytest.mark.chaos),
+        101,
+        pytest.param(299, marks=pytest.mark.chaos),
+    ],
+)
 def test_a_limit_is_exact_and_the_next_run_goes_on_there(
     limit: int, folder: Path, sqlite: str
 ) -> None:

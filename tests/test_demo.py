@@ -406,6 +406,7 @@ def test_a_demo_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None
         eventually(lambda: demo.processes() == [], timeout=PATIENCE_S)
 
 
+@pytest.mark.chaos
 def test_what_spoolway_up_says_is_passed_on(tmp_path: Path) -> None:
     """A folder that another `spoolway up` uses is told in its words, with exit code 2."""
     var = tmp_path / "var"

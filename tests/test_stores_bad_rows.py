@@ -277,7 +277,14 @@ async def test_refused_rows_beside_duplicates_and_conflicts_are_counted_once(
 
 
 @pytest.mark.parametrize(
-    ("bad", "seen"), [(1, False), (10, False), (500, False), (1, True), (50, True)]
+    ("bad", "seen"),
+    [
+        pytest.param(1, False, marks=pytest.mark.chaos),
+        pytest.param(10, False, marks=pytest.mark.chaos),
+        (500, False),
+        pytest.param(1, True, marks=pytest.mark.chaos),
+        (50, True),
+    ],
 )
 async def test_the_cost_of_bad_rows_is_linear(
     both: list[tuple[Database, Store]], bad: int, seen: bool

@@ -70,6 +70,7 @@ def test_redis_is_reached_as_its_url_says(
     assert count(newest_postgres_url) == 10
 
 
+@sqlite_in_chaos
 def test_smallest_legal_producer_is_one_xadd(
     database: str, valkey: ValkeyServer, folder: Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_two_workers_share_one_stream(database: str, valkey: ValkeyServer, folde
     assert set(ids(database)) == ids_of(lines)
 
 
+@sqlite_in_chaos
 def test_errors_are_linked_whichever_comes_first(
     database: str, valkey: ValkeyServer, folder: Path
 ) -> None:

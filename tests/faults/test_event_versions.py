@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from spoolway.schema import encode_line, new_id
 from tests.faults.oracle import key_and_hash
 from tests.faults.site import Site, error_line
@@ -40,6 +42,11 @@ OTHERWISE = {"http_status": "200", "is_stream": 1, "duration_ms": "12.5", "promp
 """What an older one sends with another type."""
 
 
+@pytest.mark.parametrize(
+    "either_logs",
+    ["postgresql", pytest.param("sqlite", marks=pytest.mark.chaos)],
+    indirect=True,
+)
 def test_events_of_older_and_newer_versions_are_all_stored(either_site: Site) -> None:
     """Fields that are missing, unknown, or of another type never kill an event."""
     site = either_site

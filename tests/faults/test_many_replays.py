@@ -82,6 +82,7 @@ def test_replay_that_is_killed_is_resumed_by_the_next(step: str, site: Site) -> 
     site.proven(fired=True)
 
 
+@pytest.mark.chaos
 def test_replay_by_hand_brings_back_what_the_worker_leaves(
     proxied_site: Site, proxy: Proxy
 ) -> None:

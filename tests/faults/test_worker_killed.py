@@ -17,7 +17,6 @@ from tests.workers import WorkerProcess, drained, pending, rows, spooled, waitin
 LIVE_STEPS = [step for step in STEPS if "spool" not in step and "segment" not in step]
 """Steps on the way from the stream to rows and dead letters."""
 TELLING_STEPS = {
-    "before COMMIT",
     "after COMMIT",
     "in the dead letters' write",
     "between XACK and XDEL",
@@ -197,6 +196,7 @@ def kill_while_replaying(site: Site, proxy: Proxy, step: str, nth: int) -> None:
     site.proven(fired=crashing.exit_code == -9, dead=[key_and_hash(poison)[0]])
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("step", REPLAYING_STEPS[1:2])
 def test_worker_killed_while_it_replays_leaves_every_event_once(
     step: str, proxied_site: Site, proxy: Proxy
