@@ -74,10 +74,13 @@ def own_process_state() -> Iterator[None]:
     """Undo what a command does to the process it owns."""
     root, thresholds = logging.getLogger(), gc.get_threshold()
     handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in root.manager.loggerDict}
     hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
     try:
         yield
     finally:
+        for name in root.manager.loggerDict:
+            logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
         logging.captureWarnings(False)
         sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
         root.handlers[:] = handlers

@@ -183,11 +183,11 @@ async def test_connect_timeout_of_the_url_is_kept() -> None:
 
 
 async def test_echo_logs_statements_and_no_values(
-    newest_logs: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    newest_logs: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """DATABASE_ECHO shows what is asked of the database, and nothing of what is written to it."""
     for name in ("sqlalchemy.engine", "sqlalchemy.pool", "spoolway.sql"):
-        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+        caplog.set_level(logging.NOTSET, name)  # and back at the end
     batch = [request(body={"said": "hush"}, path="/hush"), error(error_message="hush")]
     async with opened(newest_logs, database_echo=True, database_echo_pool=True) as store:
         await store.write(batch)
