@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class Site:
     upstream_url: str
     nobody: str
     """The URL of a proxy whose upstream is not there."""
+    clients: ExitStack
+    """Closes the clients that tests made, and their connections."""
 
     def row(self, request_id: str) -> Row:
         """Wait for the request's row; JSON columns are parsed."""
@@ -62,20 +65,24 @@ class Site:
 
     def openai(self, request_id: str, url: str = "") -> openai.OpenAI:
         """The real client of OpenAI."""
-        return openai.OpenAI(
-            api_key=KEY,
-            base_url=f"{url or self.url}/v1",
-            max_retries=0,
-            default_headers={"x-request-id": request_id},
+        return self.clients.enter_context(
+            openai.OpenAI(
+                api_key=KEY,
+                base_url=f"{url or self.url}/v1",
+                max_retries=0,
+                default_headers={"x-request-id": request_id},
+            )
         )
 
     def anthropic(self, request_id: str) -> anthropic.Anthropic:
         """The real client of Anthropic."""
-        return anthropic.Anthropic(
-            api_key=KEY,
-            base_url=self.url,
-            max_retries=0,
-            default_headers={"x-request-id": request_id},
+        return self.clients.enter_context(
+            anthropic.Anthropic(
+                api_key=KEY,
+                base_url=self.url,
+                max_retries=0,
+                default_headers={"x-request-id": request_id},
+            )
         )
 
 
@@ -125,13 +132,13 @@ def site(
             environment={**environment, "OPENAI_URL": upstream_url, "ANTHROPIC_URL": upstream_url},
         )
 
-    with served(upstream.app) as url, ending(worker):
+    with served(upstream.app) as url, ending(worker), ExitStack() as clients:
         proxies = [proxy("proxy", url), proxy("lonely", nobody)]
         try:
             worker.started()
             for each in proxies:
                 eventually(each.answers, timeout=30, what="the proxy")
-            yield Site(upstream, proxies[0].url, database, url, proxies[1].url)
+            yield Site(upstream, proxies[0].url, database, url, proxies[1].url, clients)
         finally:
             codes = [each.end() for each in proxies]
         assert set(codes) <= {0, -signal.SIGTERM}, [each.log.read_text() for each in proxies]

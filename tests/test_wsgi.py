@@ -236,9 +236,9 @@ def test_the_flask_example_records_what_a_real_client_asks(
     }
     log = tmp_path / "flask.log"
     proxy = ServerProcess("examples.flask_proxy", log=log, environment=environment)
+    client = openai.OpenAI(api_key=KEY, base_url=f"{proxy.url}/v1", max_retries=0)
     try:
         eventually(proxy.answers, timeout=30, what="the proxy")
-        client = openai.OpenAI(api_key=KEY, base_url=f"{proxy.url}/v1", max_retries=0)
         create = client.chat.completions.create
         create(model="small", messages=[], extra_headers={"x-request-id": "whole"})
         with create(
@@ -258,6 +258,7 @@ def test_the_flask_example_records_what_a_real_client_asks(
 
         requests = eventually(recorded, what="three requests")
     finally:
+        client.close()
         proxy.end()
 
     for name in ("whole", "streamed"):
