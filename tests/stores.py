@@ -189,7 +189,7 @@ class Database:
 
 def without_own(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row without what the database adds to the event."""
-    return {k: v for k, v in row.items() if k not in ("created_at", "request_log_id")}
+    return {k: v for k, v in row.items() if k not in ("created_at", "request_log_id", "enriched")}
 
 
 def _table_of(item: Item) -> str:

@@ -80,7 +80,7 @@ async def run(store: PostgresStore, statement: str, *arguments: str) -> None:
 
 
 async def test_the_documented_grants_are_enough_and_no_more(roles: Roles) -> None:
-    """The worker's role writes, recognises, links and makes partitions; rows are not its to change."""
+    """The worker's role writes, recognises, links, adds up and makes partitions; rows are not its to change."""
     await roles.grant(WRITING)
     await migrations.require_newest(roles.worker)
     old = id_at(datetime.now(UTC) - timedelta(days=30))
@@ -91,6 +91,7 @@ async def test_the_documented_grants_are_enough_and_no_more(roles: Roles) -> Non
         assert (await store.write(batch)).inserted == 4
         assert (await store.write([*batch, late])).duplicates == 4
         assert await store.link_errors() == 0
+        assert await (await store.rollup()).merge()
         for statement in (
             "UPDATE request_logs SET model_name = 'x'",
             "DELETE FROM request_logs",

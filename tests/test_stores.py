@@ -103,7 +103,7 @@ ERROR: dict[str, Any] = {
 def test_the_full_events_of_these_tests_fill_every_column() -> None:
     """A column that is added to a table has to be added to these tests."""
     for fields, kind in ((REQUEST, "request"), (ERROR, "error")):
-        own = {"id", "created_at", "request_log_id"}
+        own = {"id", "created_at", "request_log_id", "enriched"}
         assert fields.keys() == {column.name for column in TABLE_OF_TYPE[kind].c} - own
 
 

@@ -14,7 +14,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Connection, Dialect, Inspector, Table, inspect, text
 
 from spoolway.migrations.revisions import VERSION_TABLE
-from spoolway.schema.tables import JSON_COLUMNS, TABLES, metadata
+from spoolway.schema.tables import JSON_COLUMNS, metadata
+from spoolway.schema.usage import USAGE_VIEW
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
@@ -51,15 +52,18 @@ FUNCTIONS: Final = (
 def differences(connection: Connection) -> list[str]:
     """Return one line per difference; an empty list when the tables are as declared."""
     inspector = inspect(connection)
-    there = [table for table in TABLES.values() if inspector.has_table(table.name)]
-    missing = {table.name for table in TABLES.values() if table not in there}
+    declared = metadata.sorted_tables
+    there = [table for table in declared if inspector.has_table(table.name)]
+    missing = {table.name for table in declared if table not in there}
     lines = [f"{name}: table is missing" for name in sorted(missing)]
+    if USAGE_VIEW not in inspector.get_view_names():
+        lines.append(f"{USAGE_VIEW}: view is missing")
     context = MigrationContext.configure(connection, opts=OPTIONS)
     changes = _flat(compare_metadata(context, metadata), missing)
     lines += [_line(connection.dialect, *change) for change in changes]
     for table in there:
         lines += [f"{table.name}: {line}" for line in _beyond_alembic(inspector, table)]
-        if connection.dialect.name == "postgresql":
+        if connection.dialect.name == "postgresql" and table.name in JSON_COLUMNS:
             lines += [f"{table.name}: {line}" for line in _of_postgresql(connection, table)]
     if connection.dialect.name == "postgresql" and not missing:
         is_missing = text("SELECT to_regprocedure(:name) IS NULL")

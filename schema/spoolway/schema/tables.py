@@ -155,6 +155,8 @@ request_logs = Table(
     Column("client_ip", Text()),
     Column("truncated", Json),
     Column("extra", Json),
+    # What the worker has filled in, and from where: no producer sends it.
+    Column("enriched", Json),
     CheckConstraint(
         "outcome IN ({})".format(", ".join(f"'{outcome}'" for outcome in OUTCOMES)), name="outcome"
     ),

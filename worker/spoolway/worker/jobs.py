@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from typing import Any
 
 from arq import cron
@@ -23,6 +24,8 @@ DAYS_AHEAD = 3
 """Days for which partitions are made ahead, today included; others are made on demand."""
 
 
+MERGE_SECONDS = 5
+"""How long one run adds up usage: half of the time, at most, is left to everything else."""
 RETENTION_SECONDS = 3000
 """How long one run of retention may take; the next one goes on there."""
 
@@ -67,6 +70,20 @@ async def link_errors(ctx: dict[str, Any]) -> int:
     return linked
 
 
+async def merge_usage(ctx: dict[str, Any]) -> int:
+    """Add what batches have left for the roll-ups to them; usage is exact without it, but slower."""
+    store: Store = ctx["store"]
+    ends = time.monotonic() + MERGE_SECONDS
+    merged = 0
+    try:
+        rollup = await store.rollup()
+        while time.monotonic() < ends and (some := await rollup.merge()):
+            merged += some
+    except StoreError as error:
+        log.warning("usage is added up in ten seconds: %s", error)
+    return merged
+
+
 async def remove_old(ctx: dict[str, Any]) -> str:
     """Remove what is older than it is to be kept; what cannot go now goes in an hour."""
     keep: Keep = ctx["keep"]
@@ -88,11 +105,12 @@ async def remove_old(ctx: dict[str, Any]) -> str:
         return ""
 
 
-FUNCTIONS = [make_partitions, sweep_stream, link_errors, remove_old]
+FUNCTIONS = [make_partitions, sweep_stream, link_errors, merge_usage, remove_old]
 CRON_JOBS: list[CronJob] = [
     cron(make_partitions, minute={5, 35}, second=0, run_at_startup=False),
     cron(sweep_stream, second=20),
     cron(link_errors, second=40),
+    cron(merge_usage, second=set(range(5, 60, 10)), timeout=MERGE_SECONDS * 12, keep_result=0),
     # Hourly, so that a run that was cut short goes on soon; on one worker, as every cron job is.
     cron(remove_old, minute=17, second=0, timeout=RETENTION_SECONDS),
 ]

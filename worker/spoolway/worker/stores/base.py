@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from spoolway.schema import Event
+from spoolway.worker.rollup.rebuilding import Rollup
 from spoolway.worker.stores.measured import Measured, PoolUse
 from spoolway.worker.stores.retaining import Retention
 
@@ -19,6 +20,8 @@ class Item(msgspec.Struct, gc=False):
     text: bytes
     """Its JSON line, with the line end if it was read with one."""
     day: int
+    enriched: bytes = b""
+    """JSON: what the worker has filled in in the event, and from where. Empty: nothing."""
 
     @property
     def line(self) -> bytes:
@@ -74,6 +77,10 @@ class Store(Protocol):
 
     async def retention(self) -> Retention:
         """Return what removes old rows and bodies, on this store's connections."""
+        ...
+
+    async def rollup(self) -> Rollup:
+        """Return what adds up usage, on this store's connections."""
         ...
 
     async def close(self) -> None:

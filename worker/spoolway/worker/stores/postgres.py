@@ -21,7 +21,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
 
-from spoolway.schema import ErrorEvent, lower_bound, time_of
+from spoolway.schema import ErrorEvent, RequestEvent, lower_bound, new_id, time_of
+from spoolway.worker.rollup.facts import facts_of
 from spoolway.worker.stores.base import Conflict, Item, Written
 from spoolway.worker.stores.classify import classify, is_without_partition
 from spoolway.worker.stores.engine import make_engine
@@ -30,7 +31,8 @@ from spoolway.worker.stores.expired import GONE_WITH_IT, MARK
 from spoolway.worker.stores.measured import Measured, PoolUse, measure_postgres
 from spoolway.worker.stores.partitions import Partitions, day_number, utc_today
 from spoolway.worker.stores.retention_postgres import PostgresRetention
-from spoolway.worker.stores.rows import ERRORS, REQUESTS, Row, Rows, split
+from spoolway.worker.stores.rollup_postgres import PostgresRollup
+from spoolway.worker.stores.rows import ENRICHED, ERRORS, FILLED_IN, REQUESTS, Row, Rows, split
 from spoolway.worker.stores.storable import with_fitting_names
 from spoolway.worker.stores.transaction import begin, in_transaction
 
@@ -58,6 +60,7 @@ SELECT EXISTS (
     WHERE request_log_id IS NULL AND request_id IS NOT NULL AND id >= $1
 )
 """
+_ADD_FACTS: Final = "INSERT INTO usage_pending (id, kind, facts) VALUES ($1, $2, $3)"
 _CLOCKS_DIFFER: Final = timedelta(hours=1)
 _JSONB_VERSION: Final = b"\x01"
 """What goes before the text of a jsonb on the wire (jsonb_recv)."""
@@ -150,6 +153,13 @@ class PostgresStore:
             statement_timeout=self._write_timeout * _STATEMENT_SHARE,
         )
 
+    async def rollup(self) -> PostgresRollup:
+        """Return what adds up usage, on this pool's connections."""
+        return PostgresRollup(
+            partial(self._run, seconds=_LONG_SECONDS),
+            statement_timeout=self._write_timeout * _STATEMENT_SHARE,
+        )
+
     async def close(self) -> None:
         """Close every connection; one that does not answer is cut."""
         # Not by the pool: it would wait for a server that hangs to say goodbye, and for ever.
@@ -230,13 +240,36 @@ class PostgresStore:
 async def _copy(connection: Any, requests: Sequence[Item], errors: Sequence[Item]) -> Written:
     if requests:
         # Made as they are sent: the server works on the first while the last are still made.
-        requests_made = (REQUESTS.row(item.event) for item in requests)
-        await _copy_rows(connection, REQUESTS, requests_made, REQUESTS.table)
+        await _copy_requests(
+            connection, requests, (REQUESTS.row(item.event) for item in requests), REQUESTS.table
+        )
     if errors:
         rows = [ERRORS.row(item.event) for item in errors]
         await _copy_errors(connection, errors, rows, ERRORS.table)
     await _link_earlier(connection, [item.event.id for item in requests])
+    await _add_facts(connection, requests, errors)
     return Written(inserted=len(requests) + len(errors))
+
+
+async def _copy_requests(
+    connection: Any, requests: Sequence[Item], rows: Iterable[Row], into: str
+) -> bool:
+    """COPY requests, and where something was filled in, what; return whether it was."""
+    if not any(item.enriched for item in requests):
+        await _copy_rows(connection, REQUESTS, rows, into)
+        return False
+    told = ((*row, item.enriched or None) for item, row in zip(requests, rows, strict=True))
+    await _copy_rows(connection, REQUESTS, told, into, ENRICHED)
+    return True
+
+
+async def _add_facts(connection: Any, requests: Iterable[Item], errors: Iterable[Item]) -> None:
+    """Add what was inserted to the roll-ups, in its own transaction; see `spoolway.schema.usage`."""
+    for kind, facts in facts_of(
+        [item.event for item in requests if isinstance(item.event, RequestEvent)],
+        [item.event for item in errors if isinstance(item.event, ErrorEvent)],
+    ):
+        await connection.execute(_ADD_FACTS, new_id(), kind, facts)
 
 
 async def _copy_errors(
@@ -266,17 +299,20 @@ async def _copy_through_staging(
     written = Written()
     first_requests = _first_of_each_id(REQUESTS, requests, written)
     first_errors = _first_of_each_id(ERRORS, errors, written)
+    new_requests: list[Item] = []
+    new_errors: list[Item] = []
     if first_requests:
         staging = await _staging(connection, REQUESTS)
-        rows = [row for _, row in first_requests.values()]
-        await _copy_rows(connection, REQUESTS, rows, staging)
-        await _merge(connection, REQUESTS, first_requests, written)
+        items, rows = map(list, zip(*first_requests.values(), strict=True))
+        more = [ENRICHED] if await _copy_requests(connection, items, rows, staging) else []
+        new_requests = await _merge(connection, REQUESTS, first_requests, written, *more)
     if first_errors:
         staging = await _staging(connection, ERRORS)
         items, rows = map(list, zip(*first_errors.values(), strict=True))
         await _copy_errors(connection, items, rows, staging)
-        await _merge(connection, ERRORS, first_errors, written, "request_log_id")
+        new_errors = await _merge(connection, ERRORS, first_errors, written, "request_log_id")
     await _link_earlier(connection, list(first_requests))
+    await _add_facts(connection, new_requests, new_errors)
     return written
 
 
@@ -355,8 +391,11 @@ async def _staging(connection: Any, rows: Rows) -> str:
 
 async def _merge(
     connection: Any, rows: Rows, items: Firsts, written: Written, *more_columns: str
-) -> None:
-    """Insert what is new from staging, in the ids' order so that two workers never deadlock."""
+) -> list[Item]:
+    """Insert what is new from staging, in the ids' order so that two workers never deadlock.
+
+    Return the items that were.
+    """
     columns = ", ".join(f'"{name}"' for name in [*rows.columns, *more_columns])
     staging = f"spoolway_staging_{rows.table}"
     inserted = await connection.fetch(
@@ -369,6 +408,7 @@ async def _merge(
         written.conflicts += [Conflict(items[row[0]][0]) for row in differing]
         written.duplicates += len(there_before) - len(differing)
     written.inserted += len(inserted)
+    return [items[row[0]][0] for row in inserted]
 
 
 def _differing(rows: Rows) -> str:
@@ -378,7 +418,7 @@ def _differing(rows: Rows) -> str:
     every partition for the join.
     """
     theirs = ", ".join(f't."{name}"' for name in rows.columns)
-    ours = ", ".join(_unless_expired(rows, name) for name in rows.columns)
+    ours = ", ".join(_unless_changed_here(rows, name) for name in rows.columns)
     return (
         f"SELECT s.id FROM spoolway_staging_{rows.table} s JOIN {rows.table} t ON t.id = s.id "  # noqa: S608 - names of our own tables and columns
         "WHERE s.id = ANY($1::uuid[]) AND t.id = ANY($1::uuid[]) "
@@ -386,11 +426,17 @@ def _differing(rows: Rows) -> str:
     )
 
 
-def _unless_expired(rows: Rows, name: str) -> str:
-    """Return the SQL of a staged column, or of the one there, when retention has taken that."""
-    if rows is ERRORS or name not in GONE_WITH_IT:
-        return f's."{name}"'
-    return f"""CASE WHEN t.truncated ? '{MARK}' THEN t."{name}" ELSE s."{name}" END"""
+def _unless_changed_here(rows: Rows, name: str) -> str:
+    """Return the SQL of a staged column, or of the one there, when it is not the event's own.
+
+    Retention may have taken it, or a worker have filled it in.
+    """
+    if rows is REQUESTS and name in GONE_WITH_IT:
+        return f"""CASE WHEN t.truncated ? '{MARK}' THEN t."{name}" ELSE s."{name}" END"""
+    if rows is REQUESTS and name in FILLED_IN:
+        is_filled_in = f"s.{ENRICHED} IS NOT NULL OR t.{ENRICHED} IS NOT NULL"
+        return f"""CASE WHEN {is_filled_in} THEN t."{name}" ELSE s."{name}" END"""
+    return f's."{name}"'
 
 
 def _affected(status: str) -> int:

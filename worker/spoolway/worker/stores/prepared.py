@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
 
+from spoolway.worker.rollup.rebuilding import Rollup
 from spoolway.worker.stores.base import Item, Store, Written
 from spoolway.worker.stores.classify import classify
 from spoolway.worker.stores.errors import StoreError
@@ -16,11 +17,20 @@ from spoolway.worker.stores.retaining import Retention
 
 
 class PreparedStore:
-    """See `Store`; `prepare` may raise anything, and is called until it has worked once."""
+    """See `Store`; `prepare` may raise anything, and is called until it has worked once.
 
-    def __init__(self, store: Store, prepare: Callable[[Store], Awaitable[None]]) -> None:
+    `fill_in` returns the items with what their proxies left out.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        prepare: Callable[[Store], Awaitable[None]],
+        fill_in: Callable[[Sequence[Item]], Sequence[Item]] | None = None,
+    ) -> None:
         self._store = store
         self._prepare = prepare
+        self._fill_in = fill_in
         self._one_at_a_time = asyncio.Lock()
         self._is_prepared = False
 
@@ -34,7 +44,15 @@ class PreparedStore:
     async def write(self, items: Sequence[Item]) -> Written:
         """Store all items in one transaction, or none; see `Store`."""
         await self._ready()
-        return await self._store.write(items)
+        if self._fill_in is None:
+            return await self._store.write(items)
+        filled = self._fill_in(items)
+        written = await self._store.write(filled)
+        if written.conflicts:  # the caller knows the items that it gave
+            given = {id(one): item for one, item in zip(filled, items, strict=True)}
+            for conflict in written.conflicts:
+                conflict.item = given.get(id(conflict.item), conflict.item)
+        return written
 
     async def prepare_days(self, first: date, days: int) -> int:
         """Make ready for ids of these days; see `Store`."""
@@ -58,6 +76,11 @@ class PreparedStore:
         """Return what removes old rows and bodies; see `Store`."""
         await self._ready()
         return await self._store.retention()
+
+    async def rollup(self) -> Rollup:
+        """Return what adds up usage; see `Store`."""
+        await self._ready()
+        return await self._store.rollup()
 
     async def close(self) -> None:
         """Close every connection."""

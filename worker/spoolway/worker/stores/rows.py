@@ -12,10 +12,16 @@ import msgspec
 from spoolway.schema import ErrorEvent, RequestEvent, time_of
 from spoolway.schema.columns import COLUMNS
 from spoolway.schema.events import ABSENT, JSON_NULL
+from spoolway.schema.usage import FOOTPRINT
 from spoolway.worker.stores.base import Item
 from spoolway.worker.stores.expired import GONE_WITH_IT, is_expired
 
 Row = tuple[Any, ...]
+
+ENRICHED: Final = "enriched"
+"""The column of request_logs that says what the worker has filled in, and from where."""
+FILLED_IN: Final = ("cost", *FOOTPRINT)
+"""Columns that it fills in. Prices change: they are not compared when such an event comes again."""
 Several = Callable[[Any], Row]
 """Returns the values of some attributes."""
 
@@ -35,6 +41,7 @@ class Rows:
         self._expiring_at = frozenset(self.columns.index(n) for n in GONE_WITH_IT if n in kinds)
         self._truncated_at = self.columns.index("truncated") if "truncated" in kinds else None
         self._ids_at = [at for at, kind in enumerate(kinds.values()) if kind == "id"]
+        self._filled_in_at = frozenset(self.columns.index(n) for n in FILLED_IN if n in kinds)
 
     def row(self, event: RequestEvent | ErrorEvent) -> Row:
         """Return the event's row: UUIDs, aware datetimes, and JSON as `msgspec.Raw`."""
@@ -67,14 +74,17 @@ class Rows:
                 values[at] = None
         return values
 
-    def same(self, row: Row, other: Row) -> bool:
+    def same(self, row: Row, other: Row, *, is_filled_in: bool = False) -> bool:
         """Tell whether two rows hold the same: plain values as they are, JSON by its meaning.
 
-        Of a `row` whose bodies have expired, what is left of it.
+        Of a `row` whose bodies have expired, what is left of it; of one that was `is_filled_in`,
+        what the event itself had.
         """
         if row == other:
             return True
         gone = self._gone_from(row)
+        if is_filled_in:
+            gone |= self._filled_in_at
         return all(
             _same_json(one, another) if at in self._json_at else one == another
             for at, (one, another) in enumerate(zip(row, other, strict=True))

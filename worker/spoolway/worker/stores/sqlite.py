@@ -16,6 +16,7 @@ from spoolway.worker.stores.classify import classify
 from spoolway.worker.stores.errors import Refused, StoreError
 from spoolway.worker.stores.measured import Measured, PoolUse, measure_sqlite
 from spoolway.worker.stores.retention_sqlite import SqliteRetention
+from spoolway.worker.stores.rollup_sqlite import SqliteRollup
 from spoolway.worker.stores.rows import split
 from spoolway.worker.stores.sqlite_batch import (
     STATEMENTS,
@@ -106,6 +107,10 @@ class SqliteStore:
     async def retention(self) -> SqliteRetention:
         """Return what removes old rows and bodies, in this connection's own transactions."""
         return SqliteRetention(self._run, self._path)
+
+    async def rollup(self) -> SqliteRollup:
+        """Return what adds up usage, in this connection's own transactions."""
+        return SqliteRollup(self._run)
 
     async def close(self) -> None:
         """Close the connection."""

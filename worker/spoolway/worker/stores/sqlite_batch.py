@@ -12,11 +12,12 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Final, TypeVar
 
-from spoolway.schema import ErrorEvent, lower_bound
+from spoolway.schema import ErrorEvent, RequestEvent, lower_bound, new_id
+from spoolway.worker.rollup.facts import facts_of
 from spoolway.worker.stores.base import Conflict, Item, Written
 from spoolway.worker.stores.classify import classify
 from spoolway.worker.stores.errors import Refused
-from spoolway.worker.stores.rows import ERRORS, REQUESTS, Row, Rows
+from spoolway.worker.stores.rows import ENRICHED, ERRORS, REQUESTS, Row, Rows
 
 T = TypeVar("T")
 
@@ -52,12 +53,14 @@ def _insert(table: str, columns: Sequence[str], count: int) -> str:
 @cache
 def _present(rows: Rows) -> str:
     columns = ", ".join(f'"{name}"' for name in rows.columns)
+    is_filled_in = f"{ENRICHED} IS NOT NULL" if rows is REQUESTS else "0"
     return (
-        f"SELECT {columns} FROM {rows.table} "  # noqa: S608 - our own names
+        f"SELECT {is_filled_in}, {columns} FROM {rows.table} "  # noqa: S608 - our own names
         "WHERE id IN (SELECT value FROM json_each(?))"
     )
 
 
+_ADD_FACTS: Final = "INSERT INTO usage_pending (id, kind, facts) VALUES (?, ?, ?)"
 _ANY_UNLINKED: Final = """
 SELECT EXISTS (SELECT 1 FROM error_logs INDEXED BY ix_error_logs_unlinked
                WHERE request_log_id IS NULL AND request_id IS NOT NULL)
@@ -121,6 +124,7 @@ class SqliteBatch:
         written = Written()
         for part in self._parts:
             part.write(connection, written)
+            part.add_facts(connection)
         # Errors that wait for their request are few: mostly there is none, and nothing to look up.
         if connection.execute(_ANY_UNLINKED).fetchone()[0]:
             ids = chain.from_iterable(part.referred() for part in self._parts)
@@ -143,17 +147,42 @@ class _Part:
             for name, column in zip(rows.columns, zip(*self._records, strict=True), strict=True)
             if column.count(None) < len(items)
         ]
+        if any(item.enriched for item in items):
+            there.append((ENRICHED, tuple(item.enriched.decode() or None for item in items)))
         self._columns = tuple(name for name, _ in there)
         self._values: list[Row] = list(zip(*(column for _, column in there), strict=True))
+        self._facts = self._facts_of(items)
 
     def write(self, connection: sqlite3.Connection, written: Written) -> None:
         """Insert what is new, and count it, duplicates and conflicts."""
+        last = connection.execute(f"SELECT max(rowid) FROM {self._rows.table}").fetchone()[0]  # noqa: S608 - our own names
         inserted = self._insert(connection)
         written.inserted += inserted
         if inserted < len(self._records):
+            self._facts = self._facts_of(self._added_since(connection, last or 0))
             differing = self._differing(connection)
             written.conflicts += differing
             written.duplicates += len(self._records) - inserted - len(differing)
+
+    def add_facts(self, connection: sqlite3.Connection) -> None:
+        """Add what was inserted to the roll-ups; see `spoolway.schema.usage`."""
+        for kind, facts in self._facts:
+            connection.execute(_ADD_FACTS, (str(new_id()), kind, facts))
+
+    def _facts_of(self, items: Iterable[Item]) -> list[tuple[str, str]]:
+        events = [item.event for item in items]
+        requests = [event for event in events if isinstance(event, RequestEvent)]
+        errors = [event for event in events if isinstance(event, ErrorEvent)]
+        return list(facts_of(requests, errors))
+
+    def _added_since(self, connection: sqlite3.Connection, last: int) -> Iterator[Item]:
+        """Yield the items whose row this transaction has inserted: the first of each id."""
+        newer = f"SELECT id FROM {self._rows.table} WHERE rowid > ?"  # noqa: S608 - our own names
+        added = {row[0] for row in connection.execute(newer, (last,))}
+        for record, item in zip(self._records, self._items, strict=True):
+            if record[0] in added:
+                added.remove(record[0])
+                yield item
 
     def referred(self) -> Iterator[str]:
         """Yield the ids of requests that errors may be linked to by this batch."""
@@ -199,11 +228,15 @@ class _Part:
     def _differing(self, connection: sqlite3.Connection) -> list[Conflict]:
         ids = _json_array(record[0] for record in self._records)
         found = connection.execute(_present(self._rows), [ids]).fetchall()
-        there: dict[str, Row] = {row[0]: row for row in found}
+        there: dict[str, Row] = {row[1]: row for row in found}
         return [
             Conflict(item)
             for item, record in zip(self._items, self._records, strict=True)
-            if not self._rows.same(there[record[0]], record)
+            if not self._rows.same(
+                there[record[0]][1:],
+                record,
+                is_filled_in=bool(there[record[0]][0] or item.enriched),
+            )
         ]
 
 

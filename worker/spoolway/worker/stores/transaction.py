@@ -15,14 +15,16 @@ _IDLE: Final = 60.0
 """Seconds for which a transaction may wait for its client: longer than any write may take."""
 
 _BEGIN: Final = """
-BEGIN ISOLATION LEVEL READ COMMITTED;
+BEGIN ISOLATION LEVEL <isolation>;
 SELECT set_config(name, ms::text, true) FROM (VALUES <limits>) AS limits (name, ms)
 WHERE current_setting(name)::interval
       NOT BETWEEN interval '1 microsecond' AND ms * interval '1 millisecond'
 """
 
 
-def begin(*, statement_timeout: float, lock_timeout: float) -> str:
+def begin(
+    *, statement_timeout: float, lock_timeout: float, isolation: str = "READ COMMITTED"
+) -> str:
     """Return the SQL that begins a transaction with these limits, in seconds.
 
     A client that gave up is noticed by a server only when it next reads from or writes to it: until
@@ -30,7 +32,7 @@ def begin(*, statement_timeout: float, lock_timeout: float) -> str:
     has died is not noticed at all, and would keep its locks. Where the server, the database or the
     role has a shorter limit, that one counts. For this transaction alone, because a pooler gives
     the session to others. READ COMMITTED, whatever the database's default is: what another
-    transaction inserted meanwhile must be seen.
+    transaction inserted meanwhile must be seen by a writer.
     """
     limits = {
         "statement_timeout": statement_timeout,
@@ -38,7 +40,7 @@ def begin(*, statement_timeout: float, lock_timeout: float) -> str:
         "idle_in_transaction_session_timeout": _IDLE,
     }
     values = ", ".join(f"('{name}', {_ms(seconds)})" for name, seconds in limits.items())
-    return _BEGIN.replace("<limits>", values)
+    return _BEGIN.replace("<isolation>", isolation).replace("<limits>", values)
 
 
 def _ms(seconds: float) -> int:

@@ -1,0 +1,217 @@
+"""What is done to the roll-ups in one transaction, as generators that do no I/O themselves.
+
+Each yields what it wants of its database, and is sent the answer: so both databases do the same, one
+of them in an event loop and the other in a thread. A store's driver runs a generator between BEGIN
+and COMMIT.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from spoolway.schema.usage import DAYS, HOURS, LEVELS, MODEL_DAYS, MODEL_HOURS, Level
+from spoolway.worker.rollup.groups import (
+    Dimensions,
+    Groups,
+    Hours,
+    add_facts,
+    add_groups,
+    by_key,
+    key_of,
+)
+from spoolway.worker.rollup.rebuilding import Difference, RowGroups, differences
+from spoolway.worker.rollup.totals import Totals
+
+R = TypeVar("R")
+
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+
+
+@dataclass(slots=True, frozen=True)
+class Lock:
+    """Be the only one at this until the transaction ends. Answer: whether that is so."""
+
+    wait: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class TakePending:
+    """Delete so many rows of `usage_pending` (None: all there are). Answer: [(kind, facts)]."""
+
+    most: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class SeePending:
+    """Answer: all of `usage_pending`, [(kind, facts)]."""
+
+
+@dataclass(slots=True, frozen=True)
+class TakeKeys:
+    """Delete the rows of a level with these keys. Answer: [(period, key, *MEASURES)]."""
+
+    level: Level
+    keys: Sequence[tuple[datetime, UUID]]
+
+
+@dataclass(slots=True, frozen=True)
+class Insert:
+    """Insert rows into a level: (period, key, *dimensions, *MEASURES)."""
+
+    level: Level
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(slots=True, frozen=True)
+class Delete:
+    """Delete a level's rows of [start, end)."""
+
+    level: Level
+    start: datetime
+    end: datetime
+
+
+@dataclass(slots=True, frozen=True)
+class Read:
+    """Answer: a level's rows of [start, end): [(period, *dimensions, *MEASURES)]."""
+
+    level: Level
+    start: datetime
+    end: datetime
+
+
+@dataclass(slots=True, frozen=True)
+class ReadRows:
+    """Pass the events' rows of [start, end) on in pieces, as REQUEST_FACT and ERROR_FACT have them."""
+
+    start: datetime
+    end: datetime
+    requests: Callable[[Iterable[Sequence[Any]]], None]
+    errors: Callable[[Iterable[Sequence[Any]]], None]
+
+
+Step = Lock | TakePending | SeePending | TakeKeys | Insert | Delete | Read | ReadRows
+Steps = Generator[Step, Any, R]
+
+
+def merge(most: int | None) -> Steps[int]:
+    """Add what is pending to the levels; return how many rows of it were."""
+    if not (yield Lock()):
+        return 0
+    return (yield from _merge(most))
+
+
+def _merge(most: int | None) -> Steps[int]:
+    pending: list[tuple[str, str]] = yield TakePending(most)
+    if not pending:
+        return 0
+    hours: Hours = {}
+    for kind, facts in pending:
+        add_facts(hours, kind, facts)
+    rows = by_key(hours)
+    for level in LEVELS:
+        new = rows[level.table.name]
+        # In the keys' order, as everything here is: the table's rows lie by it.
+        for period, key, *measures in (yield TakeKeys(level, sorted(new))):
+            new[period, key][1].add(Totals.of_row(measures))
+        yield Insert(
+            level,
+            [
+                (*at, *values, *totals.row())
+                for at, (values, totals) in sorted(new.items(), key=_at)
+            ],
+        )
+    return len(pending)
+
+
+def check_hour(hour: datetime) -> Steps[list[Difference]]:
+    """Compare the groups of an hour, with what is pending of it, with the rows."""
+    right = RowGroups()
+    yield ReadRows(hour, hour + _HOUR, right.add_requests, right.add_errors)
+    there = yield from _groups(HOURS, hour, hour + _HOUR)
+    pending: Hours = {}
+    for kind, facts in (yield SeePending()):
+        add_facts(pending, kind, facts)
+    groups = there.get(hour, {})
+    add_groups(groups, pending.get(f"{hour:%Y-%m-%dT%H}", {}), HOURS.dimensions)
+    return differences(HOURS, hour, groups, right.groups)
+
+
+def rebuild_hour(hour: datetime) -> Steps[bool]:
+    """Make the groups of an hour anew of its rows; return whether that changed them."""
+    yield Lock(wait=True)
+    yield from _merge(None)  # it must not be added to them once more
+    right = RowGroups()
+    yield ReadRows(hour, hour + _HOUR, right.add_requests, right.add_errors)
+    there = yield from _groups(HOURS, hour, hour + _HOUR)
+    if not differences(HOURS, hour, there.get(hour, {}), right.groups):
+        return False
+    yield Delete(HOURS, hour, hour + _HOUR)
+    yield Insert(HOURS, _rows(hour, right.groups))
+    return True
+
+
+def check_day(day: datetime) -> Steps[list[Difference]]:
+    """Compare what is coarser than the hours of a day with them."""
+    found = []
+    for level, periods, there in (yield from _summed_up(day)):
+        for period in sorted(periods.keys() | there.keys()):
+            found += differences(level, period, there.get(period, {}), periods.get(period, {}))
+    return found
+
+
+def rebuild_day(day: datetime) -> Steps[bool]:
+    """Make what is coarser than the hours of a day anew of them; return whether that changed it."""
+    yield Lock(wait=True)
+    changed = False
+    for level, periods, there in (yield from _summed_up(day)):
+        if not any(
+            differences(level, period, there.get(period, {}), periods.get(period, {}))
+            for period in periods.keys() | there.keys()
+        ):
+            continue
+        changed = True
+        yield Delete(level, day, day + _DAY)
+        for period, groups in sorted(periods.items()):
+            yield Insert(level, _rows(period, groups))
+    return changed
+
+
+_Periods = dict[datetime, Groups]
+
+
+def _summed_up(day: datetime) -> Steps[list[tuple[Level, _Periods, _Periods]]]:
+    """Return, of each coarser level, the day's groups as they should be and as they are."""
+    hours = yield from _groups(HOURS, day, day + _DAY)
+    both = []
+    for level in (DAYS, MODEL_HOURS, MODEL_DAYS):
+        right: _Periods = {}
+        for hour, groups in hours.items():
+            period = hour if level.period == "hour" else day
+            add_groups(right.setdefault(period, {}), groups, level.dimensions)
+        there = yield from _groups(level, day, day + _DAY)
+        both.append((level, right, there))
+    return both
+
+
+def _groups(level: Level, start: datetime, end: datetime) -> Steps[_Periods]:
+    periods: _Periods = {}
+    after = 1 + len(level.dimensions)
+    for row in (yield Read(level, start, end)):
+        values = tuple(row[1:after])
+        periods.setdefault(row[0], {})[values] = Totals.of_row(tuple(row[after:]))
+    return periods
+
+
+def _rows(period: datetime, groups: Groups) -> list[tuple[Any, ...]]:
+    return sorted(
+        ((period, key_of(values), *values, *totals.row()) for values, totals in groups.items()),
+        key=lambda row: row[:2],
+    )
+
+
+def _at(item: tuple[tuple[datetime, UUID], tuple[Dimensions, Totals]]) -> tuple[datetime, UUID]:
+    return item[0]
