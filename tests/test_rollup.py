@@ -12,9 +12,12 @@ from sqlalchemy import select
 
 from spoolway.schema.usage import BOUNDS_MS, COUNTS, LEVELS, SUMS, Level
 from spoolway.worker.rollup.histogram import histogram, quantile
+from spoolway.worker.rollup.proving import proved, walk
 from spoolway.worker.rollup.rebuilding import Rollup
 from spoolway.worker.rollup.totals import Totals
 from spoolway.worker.stores import Item, Store
+from spoolway.worker.stores.retaining import Cuts
+from tests.commands import Ended, run
 from tests.stores import Database, counts, error, id_at, request
 from tests.usage_traffic import (
     DIMENSIONS,
@@ -224,7 +227,7 @@ async def test_a_check_finds_what_was_changed_and_a_rebuild_mends_it(
         "UPDATE usage_model_days SET duration_histogram = '{\"3\": 1}'",
     )
     tables = {one.table for one in await differences()}
-    assert tables == {"usage_hours", "usage_days", "usage_model_hours", "usage_model_days"}
+    assert tables == {level.table.name for level in LEVELS}
 
     for hour in hours:
         await rollup.rebuild_hour(hour)
@@ -275,3 +278,93 @@ def test_totals_add_up_in_any_parts(facts: list[tuple[float, str]], data: st.Dat
     assert both.differs(totals(facts)) == []
     row = both.row()
     assert Totals.of_row(row).differs(both) == []
+
+
+def test_the_command_finds_and_mends_what_is_wrong(logs: Database) -> None:
+    """`spoolway rollup check` exits with 1 and says where; `rebuild` mends it; then 0."""
+
+    async def prepare() -> None:
+        async with logs.opened() as store:
+            one = request(id_at(NOON), model_name="m\x1b[1m", cost=1.0)
+            await store.write([one, error(id=id_at(NOON), model_name="x")])
+            await merge_all(store)
+
+    def rollup(*arguments: str) -> Ended:
+        url = logs.url.render_as_string(hide_password=False)
+        return run("rollup", *arguments, "--database-url", url)
+
+    asyncio.run(prepare())
+    right = rollup("check", "--json")
+    assert (right.code, right.json["differences"]) == (0, [])
+    assert right.json["hours"] == 13  # of the one day that has rows
+    asyncio.run(logs.sql("UPDATE usage_hours SET cost = 3 WHERE requests = 1"))
+
+    wrong = rollup("check", "--json")
+    assert wrong.code == 1
+    assert [one["table"] for one in wrong.json["differences"]] == [
+        "usage_hours",
+        "usage_days",
+        "usage_model_hours",
+        "usage_model_days",
+        "usage_outcome_hours",
+        "usage_outcome_days",
+    ]
+    assert wrong.json["differences"][0]["measures"] == {"cost": {"is": 3.0, "rows": 1.0}}
+    for_people = rollup("check")
+    assert "usage_hours 2026-03-04T12:00Z model_name=m\\x1b[1m" in for_people.out
+    assert "cost 3.0, rows say 1.0" in for_people.out
+    assert rollup("check", "--since", "2026-03-05").code == 0
+    assert rollup("check", "--since", "soon").code == 2
+
+    mended = rollup("rebuild", "--json")
+    assert (mended.code, mended.json["rebuilt"]) == (0, 1)
+    assert rollup("check").code == 0
+
+
+async def test_a_rebuild_adds_up_rows_of_before_there_were_roll_ups(
+    logs: Database, store: Store, items: list[Item]
+) -> None:
+    """Rows that an older version has written are in no roll-up until a rebuild, and then in all."""
+    await write_all(store, items)
+    await logs.sql("DELETE FROM usage_pending")
+    rollup = await store.rollup()
+    walked = await walk(rollup, None, None)
+    assert walked is not None
+
+    async for _ in proved(rollup, walked, rebuild=True, is_stopped=lambda: False):
+        pass
+
+    oldest = walked.start
+    for level in LEVELS:
+        expected = {
+            key: counted
+            for key, counted in (await grouped(logs, level.period, level.dimensions)).items()
+            if key[0] >= oldest
+        }
+        found = await rows_of(logs, level)
+        assert len(found) == len(expected)
+        for row in found:
+            agrees(row, expected[row[level.period], *(row[name] for name in level.dimensions)])
+
+
+async def test_a_rebuild_leaves_alone_what_retention_has_taken_the_rows_of(
+    logs: Database, store: Store
+) -> None:
+    """Usage of days whose rows are gone stays known, whatever is rebuilt."""
+    await store.write([request(id_at(NOON - timedelta(days=9)), cost=1.0), request(id_at(NOON))])
+    await merge_all(store)
+    retention = await store.retention()
+    async for _ in retention.steps(Cuts(requests=(NOON - timedelta(days=2)).date())):
+        pass
+    assert await logs.count("request_logs") == 1
+    rollup = await store.rollup()
+    walked = await walk(rollup, None, None)
+    assert walked is not None
+
+    async for _ in proved(rollup, walked, rebuild=True, is_stopped=lambda: False):
+        pass
+    checked = [one async for one in proved(rollup, walked, rebuild=False, is_stopped=lambda: False)]
+
+    assert checked[-1].differences == []
+    assert walked.left_alone > 24 * 8
+    assert await logs.sql("SELECT sum(requests), sum(cost) FROM usage_hourly") == [(2, 1.0)]

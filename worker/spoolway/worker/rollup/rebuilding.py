@@ -46,6 +46,8 @@ class Span:
 
     start: datetime
     end: datetime
+    oldest_row: datetime | None
+    """The day of the oldest id: rows of before are gone, or there never were any."""
 
     @classmethod
     def of(cls, ids: Iterable[UUID | None], hours: Iterable[datetime | None]) -> "Span | None":
@@ -59,7 +61,8 @@ class Span:
             moment.replace(minute=0, second=0, microsecond=0)
             for moment in (min(moments), max(moments))
         )
-        return cls(first, last + timedelta(hours=1))
+        oldest = min(times).replace(hour=0, minute=0, second=0, microsecond=0) if times else None
+        return cls(first, last + timedelta(hours=1), oldest)
 
 
 class Rollup(Protocol):
