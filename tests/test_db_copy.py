@@ -93,7 +93,8 @@ def test_every_row_survives_the_way_to_postgresql_and_back(
     copy: Copy,
 ) -> None:
     """SQLite to PostgreSQL to SQLite: the same columns, times to the microsecond, numbers, links."""
-    linked = request()
+    linked = request(cost=2.0)
+    linked.enriched = b'{"cost": {"by": "x"}}'
     store(sqlite_logs, [item_of(encode_line(fields)) for fields in events])
     store(sqlite_logs, [linked, error(linked), error(new_id())])
     there = copy(sqlite_logs, newest_logs)
@@ -116,13 +117,15 @@ def test_a_second_run_inserts_nothing_and_what_differs_is_named_and_left_as_it_i
     second = copy(sqlite_logs, newest_logs)
     assert (first["inserted"], first["is_same"]) == (301, True)
     assert (second.json["inserted"], second.json["duplicate"], second.code) == (0, 301, 0)
-    gone, other, later, expired = (item.event.id for item in items[:4])
+    gone, other, later, expired, priced = (item.event.id for item in items[:5])
     sql(
         newest_logs,
         f"DELETE FROM request_logs WHERE id = '{gone}'",
         f"UPDATE request_logs SET body = '{{\"n\": -1}}' WHERE id = '{other}'",
         'UPDATE request_logs SET body = NULL, truncated = \'["body", "_expired"]\''
         f" WHERE id = '{expired}'",  # as retention leaves it: that is no conflict
+        'UPDATE request_logs SET cost = 2, enriched = \'{"cost": {"by": "x"}}\''
+        f" WHERE id = '{priced}'",  # as a worker fills it in: neither is that
         f"UPDATE request_logs SET created_at = now() - interval '1 year' WHERE id = '{later}'",
     )
     third = copy(sqlite_logs, newest_logs)

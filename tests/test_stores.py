@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -680,3 +681,47 @@ async def test_tables_that_are_missing_are_nobodys_row(logs: Database, store: St
     with pytest.raises(StoreError) as raised:
         await store.write(requests(2))
     assert not isinstance(raised.value, Refused)
+
+
+# --- What the worker fills in ---------------------------------------------------------
+
+
+def _priced(item: Item, cost: float) -> Item:
+    """Return a request as the worker makes it that knows a price."""
+    event = msgspec.structs.replace(item.event, cost=cost)
+    return Item(event, item.text, item.day, b'{"cost": {"by": "x"}}')
+
+
+async def test_what_was_filled_in_is_stored_and_says_from_where(
+    logs: Database, store: Store
+) -> None:
+    """A filled-in cost is in its column, `enriched` says whose it is; other rows have none of it."""
+    plain, priced = request(cost=1.0), _priced(request(), 2.0)
+    again = _priced(request(), 3.0)
+
+    await store.write([plain, priced])
+    await store.write([plain, again])  # through the staging table, on PostgreSQL
+
+    by_id = {row["id"]: row for row in await logs.rows()}
+    assert [by_id[item.event.id]["cost"] for item in (plain, priced, again)] == [1.0, 2.0, 3.0]
+    assert by_id[plain.event.id]["enriched"] is None
+    assert by_id[priced.event.id]["enriched"] == by_id[again.event.id]["enriched"]
+    assert by_id[priced.event.id]["enriched"] == {"cost": {"by": "x"}}
+    assert await logs.sql("SELECT sum(requests), sum(priced), sum(cost) FROM usage_hourly") == [
+        (3, 3, 6.0)
+    ]
+
+
+async def test_an_event_that_comes_again_after_prices_have_changed_is_a_duplicate(
+    logs: Database, store: Store
+) -> None:
+    """The first price stays; whether the second has none, or another, it is the same event."""
+    item = request(user_id="ada")
+    await store.write([_priced(item, 2.0)])
+
+    for again in (item, _priced(item, 5.0)):
+        assert counts(await store.write([again])) == (0, 1, 0)
+    other = request(item.event.id, user_id="eve")
+    assert counts(await store.write([_priced(other, 2.0)])) == (0, 0, 1)
+    [row] = await logs.rows()
+    assert (row["cost"], row["user_id"]) == (2.0, "ada")

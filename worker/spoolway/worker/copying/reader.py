@@ -73,12 +73,16 @@ def _select(table: str, is_postgres: bool) -> str:
     kinds = COLUMNS[EVENT_OF[table]]
     text = "::text" if is_postgres else ""  # jsonb's own words, with every digit
     columns = [f'"{name}"{text if kind == "json" else ""}' for name, kind in kinds.items()]
-    link = "request_log_id IS NOT NULL" if table == "error_logs" else "NULL"
-    return f"SELECT {', '.join(columns)}, created_at, {link} FROM {table}"  # noqa: S608 - our own names
+    if table == "error_logs":
+        columns += ["created_at", "request_log_id IS NOT NULL", "NULL"]
+    else:
+        columns += ["created_at", "NULL", f"enriched{text}"]
+    return f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608 - our own names
 
 
 def _row(values: Sequence[Any]) -> Row:
-    return Row(tuple(values[:-2]), values[-2], bool(values[-1]))
+    *columns, created_at, linked, enriched = values
+    return Row(tuple(columns), created_at, bool(linked), enriched)
 
 
 # --- SQLite -------------------------------------------------------------------

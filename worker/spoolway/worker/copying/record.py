@@ -16,7 +16,7 @@ from spoolway.spool import DeadLetter
 from spoolway.worker.copying.canonical import Digests, time_text
 from spoolway.worker.stores import Item
 from spoolway.worker.stores.expired import GONE_WITH_IT, is_expired
-from spoolway.worker.stores.rows import ERRORS, REQUESTS
+from spoolway.worker.stores.rows import ERRORS, FILLED_IN, REQUESTS
 from spoolway.worker.stores.storable import storable_line
 
 _MS_PER_DAY: Final = 86_400_000
@@ -36,6 +36,8 @@ class Row:
     created_at: Any
     linked: bool
     """Whether `request_log_id` is set."""
+    enriched: str | None = None
+    """JSON: what a worker has filled in, and from where."""
 
     @property
     def id(self) -> str:
@@ -82,24 +84,31 @@ class There:
 def there(table: str, record: Record, row: Row) -> There:
     """Return what a row of the target is, compared with a record.
 
-    Bodies that retention has taken on one side do not make it another event: see `expired`.
+    Bodies that retention has taken on one side do not make it another event (see `expired`), nor
+    does a cost that a worker has filled in on one.
     """
     digest = row.digest(table)
     if digest != record.digest and record.item is not None and table == REQUESTS.table:
         ours, theirs = REQUESTS.row(record.item.event), row.values
-        if (is_expired(ours[_TRUNCATED]) or is_expired(theirs[_TRUNCATED])) and (
-            DIGESTS[table].of(_kept(ours)) == DIGESTS[table].of(_kept(theirs))
+        changed: set[int] = set()
+        if is_expired(ours[_TRUNCATED]) or is_expired(theirs[_TRUNCATED]):
+            changed |= _GONE
+        if record.item.enriched or row.enriched:
+            changed |= _FILLED_IN
+        if changed and DIGESTS[table].of(_but(ours, changed)) == DIGESTS[table].of(
+            _but(theirs, changed)
         ):
             digest = record.digest
     return There(digest, row.stored_at, row.linked)
 
 
-def _kept(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(None if at in _GONE else value for at, value in enumerate(values))
+def _but(values: tuple[Any, ...], changed: set[int]) -> tuple[Any, ...]:
+    return tuple(None if at in changed else value for at, value in enumerate(values))
 
 
 _TRUNCATED: Final = REQUESTS.columns.index("truncated")
 _GONE: Final = {REQUESTS.columns.index(name) for name in GONE_WITH_IT}
+_FILLED_IN: Final = {REQUESTS.columns.index(name) for name in FILLED_IN}
 
 
 def record_of(table: str, row: Row) -> Record:
@@ -116,7 +125,10 @@ def record_of(table: str, row: Row) -> Record:
         else:
             line = encode_event(event) if b"\n" in line else line  # somebody's indented JSON
             digest = row.digest(table)
-        return record_of_event(item.event, line, digest, row.stored_at, linked=row.linked)
+        record = record_of_event(item.event, line, digest, row.stored_at, linked=row.linked)
+        if record.item is not None and row.enriched:
+            record.item.enriched = row.enriched.encode()
+        return record
     except BadInput as error:
         return dead_record(f"{table} {row.id}", line, error.reason, str(error))
 
