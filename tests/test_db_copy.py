@@ -97,11 +97,15 @@ def test_every_row_survives_the_way_to_postgresql_and_back(
     linked.enriched = b'{"cost": {"by": "x"}}'
     store(sqlite_logs, [item_of(encode_line(fields)) for fields in events])
     store(sqlite_logs, [linked, error(linked), error(new_id())])
+    counted = [len(asyncio.run(sqlite_logs.ids(table))) for table in ("request_logs", "error_logs")]
     there = copy(sqlite_logs, newest_logs)
     home = copy(newest_logs, back)
     assert (there.code, home.code) == (0, 0), (there.out, home.out)
     assert there.json["is_same"]
     assert sums(there) == sums(home)
+    assert sql(back, "SELECT count(*) FROM usage_pending") == [(0,)]
+    asked = "SELECT sum(requests), sum(errors) FROM usage_hours"
+    assert sql(back, asked) == sql(newest_logs, asked) == [tuple(counted)]
     assert rows(back) == rows(newest_logs) == rows(sqlite_logs)
 
 

@@ -133,6 +133,7 @@ class Copy:
             copied.inserted += len(missing)
             return
         outcome = await self._write(self._target, table, missing)
+        await _merge(self._target)
         await self._set_times(self._target, table, late)
         copied.inserted += outcome.written.inserted
         copied.dead += len(outcome.refused)
@@ -181,6 +182,16 @@ class Copy:
         new = [letter for letter in dead if _hash(letter.raw) not in self._known_dead]
         self._dead.keep(new)
         self._known_dead.update(_hash(letter.raw) for letter in new)
+
+
+async def _merge(target: Target) -> None:
+    """Add up usage as rows come: no worker may be there to do it, and millions would be pending."""
+    try:
+        rollup = await target.store.rollup()
+        while await rollup.merge():
+            pass
+    except StoreError as error:
+        raise Halt(f"the target does not take it now: {error}") from error
 
 
 async def _of(side: str, step: Awaitable[T]) -> T:
