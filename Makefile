@@ -38,7 +38,11 @@ help: ## List the targets
 run: $(STAMP) ## Start everything on this machine, send real traffic, show the rows arriving
 	@$(BIN)/python -m examples.demo
 
-test: lint types ## Everything: lint, types and tests against real servers
+# From a fresh clone, all of pytest's workers would compile every test module at the same time: it is
+# done once, beside mypy. What is wrong with one, pytest then says itself.
+test: lint ## Everything: lint, types and tests against real servers
+	@test -d tests/__pycache__ || { $(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 & }; \
+	$(MAKE) types && wait
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest -q -n 4 --dist worksteal $(ARGS)
 
@@ -48,7 +52,7 @@ litellm: $(STAMP) $(LITELLM_STAMP) ## The callback in a real LiteLLM proxy, and 
 		tests/litellm tests/test_producer_redis8.py $(ARGS)
 
 chaos: $(STAMP) ## The long proofs: every fault, every moment (long)
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m chaos -o faulthandler_timeout=0 $(ARGS)
+	@START_ANEW=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m chaos -o faulthandler_timeout=0 $(ARGS)
 
 audit: $(STAMP) ## Known vulnerabilities of the pinned packages (needs the network)
 	@.ci/audit $(BIN)/python $(ARGS)
@@ -61,7 +65,7 @@ lint: $(STAMP) ## ruff: rules and formatting, nothing is changed
 
 types: $(STAMP) ## mypy --strict over the rooms, tests, examples and benchmarks
 	@echo "==> mypy"
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers 2
 
 format: $(STAMP) ## Rewrite the sources: formatting and the fixes ruff calls safe
 	@$(BIN)/ruff format .

@@ -147,6 +147,8 @@ def _what_to_try(system: System) -> str:
     folder, database = _shown(system.folder), _shown(system.database)
     query = "SELECT outcome, count(*), avg(ttft_ms) FROM request_logs GROUP BY outcome"
     return f"""\
+The page is on {system.page_url}
+
 Try, in another terminal:
 
   curl -N {system.proxy_url}/chat/completions -H 'authorization: Bearer sk-mine' \\

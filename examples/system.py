@@ -41,7 +41,7 @@ class System:
         self.folder = folder
         self.database = folder / "spoolway.db"
         self.logs = folder / "logs"
-        self.proxy_url = self.redis_url = ""
+        self.proxy_url = self.redis_url = self.page_url = ""
         self._environment = _environment()
         self._upstream: Child | None = None
         self._spoolway: Child | None = None
@@ -59,6 +59,7 @@ class System:
             "spoolway", str(SPOOLWAY), "up", "--dir", str(self.folder), "--port", "0"
         )
         self.redis_url = await spoolway.until_it_says(r"(?m)^Valkey\s+(redis://\S+)$")
+        self.page_url = await spoolway.until_it_says(r"(?m)^page\s+(http://\S+)$")
         self._redis = Redis.from_url(self.redis_url, socket_timeout=2.0)
         upstream_url = await upstream.until_it_says(_UVICORN_SAYS)
         self._environment |= {
@@ -153,7 +154,7 @@ def _environment() -> dict[str, str]:
         if not name.startswith(("DATABASE_", "REDIS_", "SPOOLWAY_"))
         and not name.lower().endswith("_proxy")
     }
-    return ours | {"PYTHONUNBUFFERED": "1"}
+    return ours | {"PYTHONUNBUFFERED": "1", "SPOOLWAY_API_PORT": "0"}
 
 
 def _kept_secret(file: Path) -> str:

@@ -10,12 +10,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import orjson
 import pytest
+from typer import Typer
+from typer.main import get_command
 
 from spoolway.spool import Limits, SpoolFolder, SpoolWriter
 from spoolway.worker.cli import main
@@ -60,6 +63,7 @@ def run(*arguments: str, stdin: str = "", **settings: str) -> Ended:
             "stderr": err,
         }.items():
             undo.enter_context(mock.patch.object(sys, name, value))
+        undo.enter_context(mock.patch("typer.main.get_command", _built_once))
         with pytest.raises(SystemExit) as ended:
             main()
     code = ended.value.code
@@ -69,6 +73,22 @@ def run(*arguments: str, stdin: str = "", **settings: str) -> Ended:
     return Ended(code, raw.decode(errors="replace"), err.getvalue(), raw)
 
 
+def _built_once(app: Typer) -> Any:
+    """Return what Typer makes of its functions, which takes as long as a short command."""
+    return _built(app, _registered(app))
+
+
+@cache
+def _built(app: Typer, registered: int) -> Any:
+    return get_command(app)
+
+
+def _registered(app: Typer) -> int:
+    """Count the commands of an app: each module adds its own when it is first imported."""
+    groups = [group.typer_instance for group in app.registered_groups]
+    return len(app.registered_commands) + sum(_registered(group) for group in groups if group)
+
+
 @contextmanager
 def own_process_state() -> Iterator[None]:
     """Undo what a command does to the process it owns."""
@@ -76,17 +96,26 @@ def own_process_state() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in root.manager.loggerDict}
     hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
-    try:
-        yield
-    finally:
-        for name in root.manager.loggerDict:
-            logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
-        logging.captureWarnings(False)
-        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
+    # Every test's objects are in this process: they are not the command's to look through.
+    with mock.patch.object(gc, "collect"), mock.patch.object(gc, "freeze"):
+        try:
+            yield
+        finally:
+            _restore(root, handlers, level, levels)
+            logging.captureWarnings(False)
+            sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+            gc.set_threshold(*thresholds)
+
+
+def _restore(
+    root: logging.Logger, handlers: list[logging.Handler], level: int, levels: dict[str, int]
+) -> None:
+    for name in root.manager.loggerDict:
+        logger, before = logging.getLogger(name), levels.get(name, logging.NOTSET)
+        if logger.level != before:  # to set it takes as long as there are loggers
+            logger.setLevel(before)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def start(*arguments: str, **settings: str) -> "subprocess.Popen[str]":

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from benchmarks.proxied import traffic
+from benchmarks.proxied.cli import main as benchmark
 from benchmarks.proxied.connection import WrongAnswer
 from benchmarks.proxied.floors import costs, verdicts
 from benchmarks.proxied.load import load
@@ -309,17 +310,13 @@ def test_the_slowest_of_a_hundred_is_reported() -> None:
     assert summed([float(number) for number in range(101)]) == Latency(101, 50.0, 99.0, 100.0)
 
 
-def test_check_refuses_to_judge_a_quick_run() -> None:
+def test_check_refuses_to_judge_a_quick_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """--check with --quick is a mistake: exit code 2, and one line that says why."""
-    done = subprocess.run(
-        [*COMMAND, "--quick", "--check"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as ended:
+        benchmark(["--quick", "--check"])
 
-    assert done.returncode == 2
-    assert "--check needs more" in done.stderr
+    assert ended.value.code == 2
+    assert "--check needs more" in capsys.readouterr().err

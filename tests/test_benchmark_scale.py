@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.scale import predicted, report
+from benchmarks.scale.cli import main as benchmark
 from benchmarks.scale.costs import CHECKED, FITTED, Cost
 from benchmarks.scale.drain import Drained
 from benchmarks.scale.fitting import NoCosts, checked, fitted
@@ -242,10 +243,10 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_stocked_events_are_all_different_and_of_their_size() -> None:
     """However many are made of few: each has an id of its own, and the frames hold all of them."""
-    ids = [decode_line(line).id for some in lines(32, 3_000) for line in some]
+    ids = [decode_line(line).id for some in lines(4, 3_000) for line in some]
     unpacked = [
         line
-        for frame in frames(32, 3_000)
+        for frame in frames(4, 3_000)
         for line in lines_of(
             {
                 name.encode(): value if isinstance(value, bytes) else str(value).encode()
@@ -255,7 +256,7 @@ def test_stocked_events_are_all_different_and_of_their_size() -> None:
     ]
 
     assert len(set(ids)) == len(unpacked) == 3_000
-    assert sum(map(len, unpacked)) == json_bytes(32, 3_000)
+    assert sum(map(len, unpacked)) == json_bytes(4, 3_000)
 
 
 @pytest.mark.chaos
@@ -289,17 +290,11 @@ def test_a_quick_run_measures_every_part(private_folder: Path) -> None:
     assert list(private_folder.iterdir()) == [path]
 
 
-def test_predict_without_a_run_says_what_to_measure(tmp_path: Path) -> None:
+def test_predict_without_a_run_says_what_to_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1, and one line that names the command."""
     empty = write(Result("", {}, {}, quick=False), tmp_path / "scale-empty.json")
-    done = subprocess.run(
-        [*COMMAND, "predict", "--result", empty],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
-    assert done.returncode == 1
-    assert 'make bench-scale ARGS="--only costs"' in done.stderr
+    assert benchmark(["predict", "--result", str(empty)]) == 1
+    assert 'make bench-scale ARGS="--only costs"' in capsys.readouterr().err

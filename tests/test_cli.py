@@ -108,12 +108,12 @@ def test_database_behind_this_version_is_refused_without_auto_migrate(
     assert "spoolway db upgrade" in refusal(run("worker", cwd=tmp_path, **environment))
 
 
-def test_every_command_has_help_with_examples(tmp_path: Path) -> None:
+def test_every_command_has_help_with_examples() -> None:
     """`--help` of each command shows how it is used."""
     for command in (["worker"], ["up"], ["health"], ["db", "upgrade"]):
-        done = run(*command, "--help", cwd=tmp_path)
-        assert done.returncode == 0
-        assert f"spoolway {' '.join(command)}" in done.stdout
+        done = commands.run(*command, "--help")
+        assert done.code == 0
+        assert f"spoolway {' '.join(command)}" in done.out
 
 
 def test_health_says_that_no_worker_runs(tmp_path: Path) -> None:
@@ -126,7 +126,12 @@ def test_health_says_that_no_worker_runs(tmp_path: Path) -> None:
 def up(folder: Path, *arguments: str) -> WorkerProcess:
     """`spoolway up` with its folder, on a free port."""
     return WorkerProcess(
-        "", "", folder, command=("spoolway", "up", "--port", "0", *arguments), DATABASE_URL=""
+        "",
+        "",
+        folder,
+        command=("spoolway", "up", "--port", "0", *arguments),
+        DATABASE_URL="",
+        SPOOLWAY_API_PORT="0",
     )
 
 
@@ -213,7 +218,8 @@ def test_events_survive_a_kill_of_everything(valkey_first: bool, tmp_path: Path)
             assert producer.emit({"type": "request", "outcome": "success"})
         assert producer.close(10)
         (valkey,) = valkeys_of(folder)
-        assert "already" in refusal(run("up", "--port", "0", "--dir", str(folder), cwd=tmp_path))
+        second_try = ("up", "--port", "0", "--dir", str(folder))
+        assert "already" in refusal(run(*second_try, cwd=tmp_path, SPOOLWAY_API_PORT="0"))
         if valkey_first:
             eventually(lambda: synced(folder), timeout=10)
             os.kill(valkey, signal.SIGKILL)
@@ -233,6 +239,8 @@ def synced(folder: Path) -> bool:
 
 def test_up_says_when_its_port_is_taken(valkey: ValkeyServer, tmp_path: Path) -> None:
     """A port in use is named, with both ways out."""
-    said = refusal(run("up", "--port", str(valkey.port), cwd=tmp_path))
+    said = refusal(run("up", "--port", str(valkey.port), cwd=tmp_path, SPOOLWAY_API_PORT="0"))
     assert "REDIS_URL" in said
     assert "--port" in said
+    said = refusal(run("up", "--port", "0", cwd=tmp_path, SPOOLWAY_API_PORT=str(valkey.port)))
+    assert said.startswith(f"spoolway: SPOOLWAY_API_PORT: 127.0.0.1:{valkey.port} is in use")

@@ -21,6 +21,7 @@ import pytest
 import redis
 import yaml
 
+from spoolway.worker.config import Settings
 from tests.commands import SPOOLWAY, run
 from tests.confined import confined, environment_names
 from tests.servers import PostgresServer, ValkeyServer, eventually
@@ -77,7 +78,7 @@ def test_every_long_running_service_has_a_healthcheck_and_a_restart_policy() -> 
     services = _services()
     staying = {name: s for name, s in services.items() if name != "migrate"}
 
-    assert staying.keys() == {"valkey", "postgres", "worker", "prometheus", "grafana"}
+    assert staying.keys() == {"valkey", "postgres", "worker", "serve", "prometheus", "grafana"}
     for name, service in staying.items():
         assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
         assert service["restart"] == "unless-stopped", name
@@ -109,6 +110,22 @@ def test_worker_is_healthy_by_its_own_word_and_has_time_to_stop() -> None:
 
     assert worker["healthcheck"]["test"] == ["CMD", "spoolway", "health"]
     assert int(worker["stop_grace_period"].removesuffix("s")) > 10
+
+
+def test_the_page_is_served_from_a_folder_that_it_cannot_write_to() -> None:
+    """`spoolway serve` has a token, the workers' folder read-only, and its own probe and port."""
+    serve = _services()["serve"]
+    [port] = serve["ports"]
+
+    assert serve["command"] == ["serve"]
+    assert "SPOOLWAY_API_TOKEN" in serve["environment"]
+    folder = serve["environment"]["SPOOLWAY_DIR"]
+    assert serve["volumes"] == [f"spoolway:{folder}:ro"]
+    assert folder == _services()["worker"]["environment"]["SPOOLWAY_DIR"]
+    number = str(Settings.model_fields["api_port"].default)
+    assert port.endswith(f":{number}")
+    assert f"127.0.0.1:{number}/healthz" in serve["healthcheck"]["test"][-1]
+    assert int(serve["stop_grace_period"].removesuffix("s")) > 5
 
 
 def test_services_can_write_only_where_they_must() -> None:
@@ -144,7 +161,7 @@ def test_ports_are_published_on_the_loopback_address_only() -> None:
 def test_urls_name_the_services_they_connect_to() -> None:
     """Host, user, database and port in the URLs are those of the services beside them."""
     services = _services()
-    for name in ("migrate", "worker"):
+    for name in ("migrate", "worker", "serve"):
         url = urlsplit(_interpolate(services[name]["environment"]["DATABASE_URL"]))
         postgres = services["postgres"]["environment"]
         assert url.hostname in services
@@ -159,7 +176,7 @@ def test_every_variable_set_for_the_worker_is_a_setting() -> None:
     """What compose.yml sets is read by the worker: no misspelt name is ignored."""
     services = _services()
 
-    for name in ("worker", "migrate"):
+    for name in ("worker", "migrate", "serve"):
         assert services[name]["environment"].keys() <= environment_names()
 
 
@@ -179,15 +196,15 @@ def test_env_example_lists_exactly_the_variables_of_the_compose_file() -> None:
 
     assert used == example
     required = {m[1] for m in INTERPOLATED.finditer(text) if m[2] == "?"}
-    assert required == {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}
-    assert {name for name in used if "PASSWORD" in name} == required
+    assert required == {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD", "API_TOKEN"}
+    assert {name for name in used if re.search("PASSWORD|TOKEN", name)} == required
 
 
 def test_image_tag_is_the_projects_version() -> None:
     """`docker compose build` tags what it builds with the version it is."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
-    for name in ("worker", "migrate"):
+    for name in ("worker", "migrate", "serve"):
         assert _services()[name]["image"] == f"spoolway:{version}"
 
 
@@ -343,7 +360,7 @@ def test_prometheus_starts_as_in_the_compose_file(tmp_path: Path) -> None:
         prometheus.communicate(timeout=30)
 
 
-@pytest.mark.parametrize("command", ["worker", "db upgrade", "health", "replay"])
+@pytest.mark.parametrize("command", ["worker", "db upgrade", "health", "replay", "serve"])
 def test_every_command_of_the_deployment_files_exists(command: str) -> None:
     """What the deployment files call is a command of the installed console script."""
     assert run(*command.split(), "--help").code == 0

@@ -323,6 +323,11 @@ def test_on_a_terminal_the_demo_shows_rows_until_ctrl_c(tmp_path: Path) -> None:
             r"success [1-9]\d* +error [1-9]\d* +cancelled [1-9]\d* +errors [1-9]\d* +queue \d"
         )
         url = demo.says(r"(http://127\.0\.0\.1:\d+/v1)/chat/completions")[1]
+        page = demo.says(r"The page is on (http://127\.0\.0\.1:\d+/)\n")[1]
+        shown = httpx.get(page, trust_env=False)
+        assert (shown.status_code, "Spoolway" in shown.text) == (200, True)
+        failed = httpx.get(f"{page}api/logs?outcome=error", trust_env=False).json()["data"]
+        assert failed
         private = f"sk-{uuid.uuid4().hex}"
         answer = httpx.post(
             f"{url}/chat/completions",
@@ -343,7 +348,7 @@ def test_on_a_terminal_the_demo_shows_rows_until_ctrl_c(tmp_path: Path) -> None:
         assert code == 0, demo.printed
         assert "Traceback" not in demo.printed
         assert took < 10
-        assert len(running) == 5  # the demo, spoolway, Valkey, proxy and upstream
+        assert len(running) == 6  # the demo, spoolway and its page, Valkey, proxy and upstream
         assert demo.processes() == []
     assert [run.returncode for run in tried] == [0, 0], tried
     with closing(_opened(demo.var)) as database:
@@ -400,7 +405,7 @@ def test_a_demo_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None
     """The kernel stops what a SIGKILL kept the demo from stopping."""
     with _demo(tmp_path) as demo:
         demo.says("Sending")
-        assert len(demo.processes()) == 5
+        assert len(demo.processes()) == 6
         demo.signal(signal.SIGKILL)
         demo.ended()
         eventually(lambda: demo.processes() == [], timeout=PATIENCE_S)

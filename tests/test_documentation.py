@@ -30,12 +30,13 @@ def table(marker: str, page: str = README) -> dict[str, tuple[str, ...]]:
         if not line.startswith("|"):
             break
         name, *others, text = (cell.strip() for cell in line.strip("|").split("|"))
-        rows[name.strip("`")] = (*(cell.strip("`") for cell in others), text)
+        cells = tuple(cell.strip("`") for cell in others)
+        rows[name.strip("`") or cells[0]] = (*cells, text)
     return rows
 
 
 def _shown(default: object) -> str:
-    if default is None or default == {}:
+    if default is None or default in ({}, ()):
         return ""
     return str(default).lower() if isinstance(default, bool) else str(default)
 
@@ -43,7 +44,7 @@ def _shown(default: object) -> str:
 def test_every_setting_is_documented_with_its_default() -> None:
     """The table of settings is the settings class: names, defaults and what they mean."""
     declared = {
-        str(field.validation_alias or ""): (name, _shown(field.default), field.description)
+        str(field.validation_alias or name): (name, _shown(field.default), field.description)
         for name, field in Settings.model_fields.items()
     }
     assert table("settings", SETTINGS) == declared

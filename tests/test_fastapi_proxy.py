@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx
-import openai
 import orjson
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
 
 from tests.servers import ValkeyServer, eventually
 from tests.servers.ports import ReservedPort
@@ -25,8 +22,13 @@ from tests.serving import ServerProcess, served
 from tests.upstreams import FAILURES, Sent, Upstream
 from tests.workers import WorkerProcess, ending, spooled
 
+if TYPE_CHECKING:  # they take a second to import, in each of xdist's workers
+    import anthropic
+    import openai
+    from openai.types.chat import ChatCompletionMessageParam
+
 KEY = "sk-of-this-test-only-4711"
-ASKED: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Why in batches? — Grüße"}]
+ASKED: "list[ChatCompletionMessageParam]" = [{"role": "user", "content": "Why in batches? — Grüße"}]
 Row = dict[str, Any]
 
 
@@ -63,8 +65,10 @@ class Site:
         finally:
             database.close()
 
-    def openai(self, request_id: str, url: str = "") -> openai.OpenAI:
+    def openai(self, request_id: str, url: str = "") -> "openai.OpenAI":
         """The real client of OpenAI."""
+        import openai
+
         return self.clients.enter_context(
             openai.OpenAI(
                 api_key=KEY,
@@ -74,8 +78,10 @@ class Site:
             )
         )
 
-    def anthropic(self, request_id: str) -> anthropic.Anthropic:
+    def anthropic(self, request_id: str) -> "anthropic.Anthropic":
         """The real client of Anthropic."""
+        import anthropic
+
         return self.clients.enter_context(
             anthropic.Anthropic(
                 api_key=KEY,
@@ -294,6 +300,8 @@ def test_an_upstreams_error_is_an_error_of_its_request(
     site: Site, request_id: str, status: int
 ) -> None:
     """The client's own exception is raised, and the error is linked to the request's row."""
+    import openai
+
     with pytest.raises(openai.APIStatusError) as raised:
         site.openai(request_id).chat.completions.create(model=f"fail-{status}", messages=ASKED)
 
@@ -311,6 +319,8 @@ def test_an_upstream_that_is_not_there_is_an_error_with_its_exception(
     site: Site, request_id: str
 ) -> None:
     """The attempt is kept with what was raised; the client's answer is the proxy's own."""
+    import openai
+
     with pytest.raises(openai.APIStatusError) as raised:
         site.openai(request_id, site.nobody).chat.completions.create(model="small", messages=ASKED)
 

@@ -14,6 +14,7 @@ import orjson
 import pytest
 import yaml
 
+from spoolway.worker.config import Settings
 from tests.commands import SPOOLWAY
 from tests.confined import UID, confined, drains_and_stops, environment_names
 from tests.servers import ValkeyServer
@@ -129,13 +130,42 @@ def test_ports_are_the_one_that_the_worker_listens_on() -> None:
         assert container[probe]["httpGet"]["port"] == port["name"]
 
 
+def test_the_page_has_a_service_a_policy_and_a_secret_of_its_own() -> None:
+    """What selects it finds it, ports agree, and its Secret has what its pod asks for, no more."""
+    pod = dict(pods())["serve.yaml"]
+    labels = pod["metadata"]["labels"]
+    [container] = pod["spec"]["containers"]
+    [port] = container["ports"]
+    [offered] = read("serve-service")["spec"]["ports"]
+    policy = read("serve-networkpolicy")["spec"]
+    [rule] = policy["ingress"]
+    secret = read("serve-secret.example")
+    asked = [
+        entry["valueFrom"]["secretKeyRef"] for entry in container["env"] if "valueFrom" in entry
+    ]
+
+    assert read("serve")["spec"]["selector"]["matchLabels"] == labels
+    assert read("serve-service")["spec"]["selector"] == labels
+    assert policy["podSelector"]["matchLabels"] == labels
+    assert port["containerPort"] == Settings.model_fields["api_port"].default
+    assert offered["port"] == port["containerPort"]
+    assert offered["targetPort"] == port["name"]
+    assert [entry["port"] for entry in rule["ports"]] == [port["name"]]
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+    assert {each["name"] for each in asked} == {secret["metadata"]["name"]}
+    assert {each["key"] for each in asked} == secret["stringData"].keys()
+    assert "DATABASE_URL" not in {entry["name"] for entry in container["env"]}
+    assert pod["spec"].get("volumes") is None
+
+
 def test_every_pod_is_closed_as_far_as_it_can_be() -> None:
     """Restricted as Kubernetes' own profile says, read-only, without a token of the API."""
     assert read("namespace")["metadata"]["labels"] == {
         "pod-security.kubernetes.io/enforce": "restricted"
     }
     found = dict(pods())
-    assert found.keys() == {"statefulset.yaml", "migrate.yaml", "replay.example.yaml"}
+    assert found.keys() == {"statefulset.yaml", "serve.yaml", "migrate.yaml", "replay.example.yaml"}
     for name, template in found.items():
         pod = template["spec"]
         [container] = pod["containers"]

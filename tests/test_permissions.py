@@ -78,6 +78,7 @@ def test_everything_that_is_written_is_for_its_owner_alone(no_umask: None, tmp_p
         folder,
         command=("spoolway", "up", "--port", "0"),
         DATABASE_URL="",
+        SPOOLWAY_API_PORT="0",
         SPOOLWAY_ARCHIVE="true",
         SPOOLWAY_WRITE_TIMEOUT="0.5",
     )

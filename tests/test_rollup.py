@@ -280,24 +280,24 @@ def test_totals_add_up_in_any_parts(facts: list[tuple[float, str]], data: st.Dat
     assert Totals.of_row(row).differs(both) == []
 
 
-def test_the_command_finds_and_mends_what_is_wrong(logs: Database) -> None:
+def test_the_command_finds_and_mends_what_is_wrong(sqlite_logs: Database) -> None:
     """`spoolway rollup check` exits with 1 and says where; `rebuild` mends it; then 0."""
 
     async def prepare() -> None:
-        async with logs.opened() as store:
+        async with sqlite_logs.opened() as store:
             one = request(id_at(NOON), model_name="m\x1b[1m", cost=1.0)
             await store.write([one, error(id=id_at(NOON), model_name="x")])
             await merge_all(store)
 
     def rollup(*arguments: str) -> Ended:
-        url = logs.url.render_as_string(hide_password=False)
+        url = sqlite_logs.url.render_as_string(hide_password=False)
         return run("rollup", *arguments, "--database-url", url)
 
     asyncio.run(prepare())
     right = rollup("check", "--json")
     assert (right.code, right.json["differences"]) == (0, [])
     assert right.json["hours"] == 13  # of the one day that has rows
-    asyncio.run(logs.sql("UPDATE usage_hours SET cost = 3 WHERE requests = 1"))
+    asyncio.run(sqlite_logs.sql("UPDATE usage_hours SET cost = 3 WHERE requests = 1"))
 
     wrong = rollup("check", "--json")
     assert wrong.code == 1
@@ -306,6 +306,8 @@ def test_the_command_finds_and_mends_what_is_wrong(logs: Database) -> None:
         "usage_days",
         "usage_model_hours",
         "usage_model_days",
+        "usage_account_hours",
+        "usage_account_days",
         "usage_outcome_hours",
         "usage_outcome_days",
     ]

@@ -14,7 +14,8 @@ from tests.workers import BIN
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "systemd"
 WORKER, MIGRATE = FOLDER / "spoolway-worker@.service", FOLDER / "spoolway-migrate.service"
-UNITS = [WORKER, MIGRATE]
+SERVE = FOLDER / "spoolway-serve.service"
+UNITS = [WORKER, MIGRATE, SERVE]
 INSTALLED = "/opt/spoolway/bin/spoolway"
 EXPOSURE = 15
 """Tenths, as systemd-analyze counts; up to 20 it says OK. The units have 12 with systemd 252."""
@@ -92,6 +93,7 @@ def test_units_set_what_the_worker_reads() -> None:
     # systemd lets a file win over Environment=: what an operator writes there counts.
     assert values(WORKER, "EnvironmentFile") == ["/etc/spoolway/spoolway.env"]
     assert values(MIGRATE, "EnvironmentFile")[-1] == "-/etc/spoolway/migrate.env"
+    assert values(SERVE, "EnvironmentFile")[-1] == "-/etc/spoolway/serve.env"
 
 
 def test_units_keep_the_worker_going_and_its_files_closed() -> None:
@@ -102,6 +104,8 @@ def test_units_keep_the_worker_going_and_its_files_closed() -> None:
     assert "spoolway-migrate.service" in values(WORKER, "After")[0]
     assert "spoolway-migrate.service" in values(WORKER, "Wants")
     assert values(WORKER, "Requires") == values(WORKER, "BindsTo") == []
+    assert values(SERVE, "Restart") == ["on-failure"]
+    assert int(values(SERVE, "TimeoutStopSec")[0]) > 5
     for unit in UNITS:
         assert values(unit, "UMask") == ["0077"]
         assert values(unit, "StateDirectoryMode") == ["0700"]

@@ -361,7 +361,7 @@ def test_sqlites_own_functions_read_what_is_stored(engine: Engine) -> None:
 # --- On PostgreSQL --------------------------------------------------------------------
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(request_fields() | error_fields(), min_size=10, max_size=10))
 def test_postgresql_takes_whatever_was_encoded(
     newest_postgres: PostgresServer, several: list[dict[Any, Any]]

@@ -86,7 +86,7 @@ def test_smallest_legal_producer_is_one_xadd(
                 "data": f'{{"type":"request","id":"{event_id}"}}',
             },
         )
-    worker = WorkerProcess(database, valkey.url, folder)
+    worker = WorkerProcess(database, valkey.url, folder).anew()
     with ending(worker):
         worker.started()
         drained(valkey, worker)

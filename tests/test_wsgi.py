@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import openai
 import orjson
 import pytest
 
@@ -226,6 +225,8 @@ def test_the_flask_example_records_what_a_real_client_asks(
     upstream: tuple[Upstream, str], valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     """Whole, streamed and failed, by OpenAI's client through a threaded server: the right numbers."""
+    import openai  # it takes a second, in each of xdist's workers
+
     known, url = upstream
     stream = f"spoolway:{uuid.uuid4().hex}"
     environment = {

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from spoolway.schema import DEFAULT_STREAM, FrameEncoder, encode_line, new_id
 from spoolway.spool import SpoolFolder
 from spoolway.worker.config import database_url
+from tests.forked import Forked, forks
 from tests.servers import ValkeyServer, eventually
 
 BIN = Path(sys.executable).parent
@@ -45,7 +46,8 @@ class WorkerProcess:
     ) -> None:
         self.folder = folder
         self.log = folder.with_suffix(f".{os.urandom(3).hex()}.log")
-        self._command = [str(BIN / command[0]), *command[1:]]
+        self._command = list(command)
+        self._forks = forks(command)
         self._environment = {
             **_without_settings(os.environ),
             "DATABASE_URL": database,
@@ -54,13 +56,28 @@ class WorkerProcess:
             "SPOOLWAY_LOG_FORMAT": "json",
             **environment,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
+
+    def anew(self) -> "WorkerProcess":
+        """Start it as an operator does, however long that takes; see `forked`."""
+        self._forks = False
+        return self
 
     def start(self) -> "WorkerProcess":
         """Start it; returns at once."""
+        program, *arguments = self._command
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command, env=self._environment, stdout=log, stderr=log
+            self.process = (
+                Forked(
+                    self._command, env=self._environment, stdout=log.fileno(), stderr=log.fileno()
+                )
+                if self._forks
+                else subprocess.Popen(
+                    [str(BIN / program), *arguments],
+                    env=self._environment,
+                    stdout=log,
+                    stderr=log,
+                )
             )
         return self
 

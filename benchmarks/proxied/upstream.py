@@ -8,6 +8,7 @@ for each.
 
 import argparse
 import asyncio
+from functools import cache
 from typing import Final, cast
 
 from benchmarks.proxied import traffic
@@ -16,18 +17,24 @@ from spoolway.worker.cli.run import loop_factory
 PAUSE_S: Final = 0.002
 """Between two events of a stream: that of a fast model, so that a run takes minutes, not hours."""
 
-_WHOLE: Final = traffic.whole_answer()
-_ANSWER: Final = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-    % (len(_WHOLE), _WHOLE)
-)
 _BEGIN: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
-_EVENTS: Final = [
-    *(b"%x\r\n%s\r\n" % (len(event), event) for event in traffic.stream_events()),
-    b"0\r\n\r\n",
-]
+
+
+@cache
+def _answer() -> bytes:
+    """Return the answer in one piece, made at the first connection: its text takes a second."""
+    whole = traffic.whole_answer()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % len(whole) + whole
+
+
+@cache
+def _events() -> list[bytes]:
+    """Return the answer as a stream: its chunks, and their end."""
+    events = (b"%x\r\n%s\r\n" % (len(event), event) for event in traffic.stream_events())
+    return [*events, b"0\r\n\r\n"]
 
 
 class Upstream(asyncio.Protocol):
@@ -58,13 +65,14 @@ class Upstream(asyncio.Protocol):
             self._write(_BEGIN)
             self._send(0)
         else:
-            self._write(_ANSWER)
+            self._write(_answer())
 
     def _send(self, number: int) -> None:
-        if number + 2 == len(_EVENTS):  # the end comes with the last event
-            self._write(_EVENTS[number] + _EVENTS[number + 1])
+        events = _events()
+        if number + 2 == len(events):  # the end comes with the last event
+            self._write(events[number] + events[number + 1])
             return
-        self._write(_EVENTS[number])
+        self._write(events[number])
         self._loop.call_later(PAUSE_S, self._send, number + 1)
 
     def _write(self, data: bytes) -> None:
@@ -74,6 +82,8 @@ class Upstream(asyncio.Protocol):
 
 async def serve(port: int) -> None:
     """Answer until the process is ended."""
+    _answer()  # both before anybody waits for them
+    _events()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Upstream(loop), "127.0.0.1", port)
     await server.serve_forever()

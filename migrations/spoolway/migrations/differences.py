@@ -17,14 +17,19 @@ from spoolway.migrations.revisions import VERSION_TABLE
 from spoolway.schema.tables import JSON_COLUMNS, metadata
 from spoolway.schema.usage import USAGE_VIEW
 
+SEARCH_INDEX: Final = "ix_request_logs_search"
+"""Optional, by `spoolway db index`: no migration makes it or drops it."""
+
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
     """Leave out the worker's partitions and every table that is not Spoolway's."""
     return kind != "table" or name in metadata.tables
 
 
-def _is_declared(item: Any, _name: str | None, kind: str, reflected: bool, _other: object) -> bool:
-    """Leave out what PostgreSQL adds to a foreign key: one of its own to each partition."""
+def _is_declared(item: Any, name: str | None, kind: str, reflected: bool, _other: object) -> bool:
+    """Leave out an index that is optional, and the foreign keys that PostgreSQL gives partitions."""
+    if kind == "index" and reflected and name == SEARCH_INDEX:
+        return False
     if kind == "foreign_key_constraint" and reflected:
         return all(
             key.target_fullname.rsplit(".", 1)[0] in metadata.tables for key in item.elements

@@ -24,6 +24,7 @@ DIMENSIONS: Final = (
 )
 """What usage is told apart by. Each may be NULL: an error event has but its model."""
 MODEL_DIMENSIONS: Final = DIMENSIONS[:3]
+ACCOUNT_DIMENSIONS: Final = DIMENSIONS[2:]
 
 TOKENS: Final = (
     "prompt_tokens",
@@ -105,9 +106,23 @@ HOURS: Final = _level("usage_hours", "hour", DIMENSIONS)
 DAYS: Final = _level("usage_days", "day", DIMENSIONS)
 MODEL_HOURS: Final = _level("usage_model_hours", "hour", MODEL_DIMENSIONS)
 MODEL_DAYS: Final = _level("usage_model_days", "day", MODEL_DIMENSIONS)
-LEVELS: Final = (HOURS, DAYS, MODEL_HOURS, MODEL_DAYS)
-"""From the finest to the coarsest. A long period is read by days, its ends by hours; what needs no
-user or key is read from the small tables."""
+ACCOUNT_HOURS: Final = _level("usage_account_hours", "hour", ACCOUNT_DIMENSIONS)
+ACCOUNT_DAYS: Final = _level("usage_account_days", "day", ACCOUNT_DIMENSIONS)
+OUTCOME_HOURS: Final = _level("usage_outcome_hours", "hour", ("outcome",))
+OUTCOME_DAYS: Final = _level("usage_outcome_days", "day", ("outcome",))
+LEVELS: Final = (
+    HOURS,
+    DAYS,
+    MODEL_HOURS,
+    MODEL_DAYS,
+    ACCOUNT_HOURS,
+    ACCOUNT_DAYS,
+    OUTCOME_HOURS,
+    OUTCOME_DAYS,
+)
+"""The finest first. A long period is read by days, its ends by hours, from the table with the fewest
+dimensions that has what is asked for. Histograms cost most to read, and those of all models together
+are read most often: hence tables of a few rows for each period."""
 
 USAGE_VIEW: Final = "usage_hourly"
 """The levels' hours and what is pending, as rows that add up: for SQL by hand."""

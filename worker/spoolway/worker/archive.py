@@ -25,6 +25,7 @@ import zstandard
 
 from spoolway.spool.disk import FILE_MODE, Disk, is_same_file, unlock, write_all
 from spoolway.worker.config import Settings
+from spoolway.worker.enrichment import Enricher
 from spoolway.worker.outage import Outage
 from spoolway.worker.stores import Item, Store, Written, open_store
 from spoolway.worker.stores.prepared import PreparedStore
@@ -44,11 +45,13 @@ _HEADER: Final = 18
 def prepared_store(
     settings: Settings, prepare: Callable[[Store], Awaitable[None]]
 ) -> PreparedStore:
-    """Return the settings' store, which also archives what it stores if they say so."""
+    """Return the settings' store, which fills in costs and archives what it stores if they say so."""
     store = open_store(settings)
+    enricher = Enricher.of(settings)
+    fill_in = enricher.enrich if enricher is not None else None
     if not settings.archive:
-        return PreparedStore(store, prepare)
-    return ArchivedStore(store, prepare, Archive(settings.dir / "archive"))
+        return PreparedStore(store, prepare, fill_in)
+    return ArchivedStore(store, prepare, Archive(settings.dir / "archive"), fill_in)
 
 
 class Archive:
@@ -180,9 +183,13 @@ class ArchivedStore(PreparedStore):
     """A store that archives what it has stored; see `Store`."""
 
     def __init__(
-        self, store: Store, prepare: Callable[[Store], Awaitable[None]], archive: Archive
+        self,
+        store: Store,
+        prepare: Callable[[Store], Awaitable[None]],
+        archive: Archive,
+        fill_in: Callable[[Sequence[Item]], Sequence[Item]] | None = None,
     ) -> None:
-        super().__init__(store, prepare)
+        super().__init__(store, prepare, fill_in)
         self.missed = 0
         """Events that are in the database and not in the archive."""
         self._archive = archive

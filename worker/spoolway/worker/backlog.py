@@ -26,6 +26,20 @@ class Backlog:
     """Age of the oldest entry that no worker has read; 0 if there is none."""
     pending_seconds: float
     """Age of the oldest entry that is pending; 0 if none is."""
+    delivered: int | None
+    """Entries that the group has ever been given; None where Redis cannot tell (6.2 never can)."""
+
+    @property
+    def added(self) -> int | None:
+        """Entries that ever came into the stream; None where Redis cannot tell."""
+        if self.delivered is None or self.undelivered is None:
+            return None
+        return self.delivered + self.undelivered
+
+    @property
+    def settled(self) -> int | None:
+        """Entries that workers were given and have acknowledged; None where Redis cannot tell."""
+        return None if self.delivered is None else self.delivered - self.pending
 
     @property
     def age_seconds(self) -> float:
@@ -57,14 +71,19 @@ def on_servers(settings: Settings) -> list[list[str]]:
 def in_all(found: Iterable[Backlog]) -> Backlog:
     """Return the backlog of several streams as one: the sums, and the longest waits."""
     all_ = list(found)
-    undelivered = [one.undelivered for one in all_ if one.undelivered is not None]
     return Backlog(
         sum(one.length for one in all_),
         sum(one.pending for one in all_),
-        sum(undelivered) if len(undelivered) == len(all_) else None,
+        _sum([one.undelivered for one in all_]),
         max(one.lag_seconds for one in all_),
         max(one.pending_seconds for one in all_),
+        _sum([one.delivered for one in all_]),
     )
+
+
+def _sum(numbers: list[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 async def _ask(redis: Redis, stream: str, group: str) -> Backlog:
@@ -75,17 +94,24 @@ async def _ask(redis: Redis, stream: str, group: str) -> Backlog:
     if found is None:
         # No worker has been here yet: all of it waits for the first one.
         oldest = await _first(redis, stream, b"-")
-        return Backlog(length, 0, length, _age(oldest, now_ms), 0.0)
+        return Backlog(length, 0, length, _age(oldest, now_ms), 0.0, 0)
     summary: dict[str, Any] = await redis.xpending(stream, group)
     oldest = await _first(redis, stream, b"(" + found["last-delivered-id"])
     undelivered = 0 if oldest is None else found.get("lag")
     return Backlog(
         length,
-        int(summary["pending"]),
+        int(found["pending"]),  # of the same moment as what was delivered
         undelivered,
         _age(oldest, now_ms),
         _age(summary["min"], now_ms),
+        _delivered(found),
     )
+
+
+def _delivered(group: dict[str, Any]) -> int | None:
+    if group["last-delivered-id"] == b"0-0" and "entries-read" in group:
+        return 0  # a group that was never read from has no count yet
+    return group.get("entries-read")
 
 
 async def _group(redis: Redis, stream: str, group: str) -> dict[str, Any] | None:

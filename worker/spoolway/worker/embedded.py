@@ -4,15 +4,11 @@ Append-only file on, no eviction: what a producer was told is accepted survives 
 """
 
 import asyncio
-import contextlib
-import ctypes
 import fcntl
 import os
 import platform
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,8 +19,9 @@ from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from spoolway.spool.disk import FILE_MODE, FOLDER_MODE, Disk
+from spoolway.spool.disk import FILE_MODE, Disk
 from spoolway.worker.config import UsageError
+from spoolway.worker.own_child import as_own_child, stop
 
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
@@ -35,7 +32,6 @@ _UNTIL_IT_HAS_ENDED: Final = Retrying(
     reraise=True,
 )
 """A Valkey that ends with its killed `spoolway up`."""
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def find_binary() -> Path:
@@ -106,7 +102,7 @@ async def embedded_valkey(folder: Path, port: int) -> AsyncIterator[EmbeddedValk
         start_new_session=True,
         stdout=asyncio.subprocess.DEVNULL,
         pass_fds=(lock,),
-        preexec_fn=_as_its_child(),
+        preexec_fn=as_own_child(),
     )
     os.close(lock)  # Valkey holds it from here on, as long as it lives
     try:
@@ -114,21 +110,7 @@ async def embedded_valkey(folder: Path, port: int) -> AsyncIterator[EmbeddedValk
         await _until_ready(process, url, log)
         yield EmbeddedValkey(url, process, log)
     finally:
-        await _stop(process)
-
-
-def _as_its_child() -> Callable[[], None]:
-    """Return what the new process does before it becomes Valkey."""
-    # Loaded here: after the fork there is no time for more than two calls.
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def prepare() -> None:
-        os.umask(0o777 & ~FOLDER_MODE)  # all that closes its append-only file
-        if libc is not None:
-            # SIGKILL of `spoolway up` ends it in order, too: the next one finds port and files free.
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    return prepare
+        await stop(process, _STOP_SECONDS)
 
 
 def _make_folder(folder: Path) -> tuple[int, Path]:
@@ -184,15 +166,3 @@ async def _until_ready(process: asyncio.subprocess.Process, url: str, log: Path)
     finally:
         await client.aclose()
     raise UsageError(f"the embedded Valkey did not start: see {log}")
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM lets Valkey sync its append-only file; SIGKILL after a deadline."""
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(_STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

@@ -33,9 +33,10 @@ class Mask:
 
 def secrets_of(settings: Settings) -> set[str]:
     """Return every password that these settings hold."""
-    database = settings.database
-    found = {str(database.password or "")}
-    found |= {str(value) for name, value in database.query.items() if is_secret(name)}
+    found = {settings.api_token, *(each.token for each in settings.api_tokens)}
+    for database in (settings.database, settings.read_database):
+        found.add(str(database.password or ""))
+        found |= {str(value) for name, value in database.query.items() if is_secret(name)}
     found |= set(_within(settings.database_engine))
     for url in (settings.redis_url, settings.jobs_redis_url):
         found |= set(_of_redis(url))

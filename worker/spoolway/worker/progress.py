@@ -113,6 +113,7 @@ class Progress:
             "host": socket.gethostname(),
             "consumer": self._consumer,
             "state": self.state,
+            "written_at": time.time(),
             "turned_at": self.turned_at,
             "breaker": self.breaker,
             "http": self.http,

@@ -28,6 +28,10 @@ LEVELS = {
     "usage_days": ("day", ALL),
     "usage_model_hours": ("hour", MODEL),
     "usage_model_days": ("day", MODEL),
+    "usage_account_hours": ("hour", ALL[2:]),
+    "usage_account_days": ("day", ALL[2:]),
+    "usage_outcome_hours": ("hour", ("outcome",)),
+    "usage_outcome_days": ("day", ("outcome",)),
 }
 
 # What is pending, one row per event. Times are as RFC 3339 has them, with any offset.

@@ -9,14 +9,21 @@ from typing import Final
 _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "clean": ("clean",),
     "config": ("config",),
-    "db": ("db", "db_backup", "db_copy"),
+    "db": ("db", "db_backup", "db_copy", "db_index"),
     "dead": ("dead", "dead_back"),
+    "enrich": ("enrich",),
     "health": ("health",),
     "replay": ("replay",),
     "retention": ("retention",),
+    "rollup": ("rollup",),
+    "serve": ("serve",),
+    "show": ("show",),
     "spool": ("spool",),
     "status": ("status",),
+    "tail": ("tail",),
+    "top": ("top",),
     "up": ("up",),
+    "usage": ("usage",),
     "worker": ("worker",),
 }
 """The modules of each command."""

@@ -3,6 +3,8 @@
 Exit codes: 0 done, 1 something is left or failed, 2 wrong use (one line says what to do).
 """
 
+import io
+import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib.metadata import version
@@ -95,3 +97,6 @@ def root(
     ] = False,
 ) -> None:
     """Moves the request and error logs of an LLM proxy into your database."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the terminal's encoding lacks is written as an escape, and ends no command.
+        sys.stdout.reconfigure(errors="backslashreplace")

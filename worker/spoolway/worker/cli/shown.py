@@ -14,8 +14,24 @@ _DAY: Final = 86_400
 
 
 def print_json(value: object) -> None:
-    """Print one JSON value on one line."""
-    typer.echo(orjson.dumps(value).decode())
+    """Print one JSON value on one line, flushed."""
+    typer.echo(json_line(value))
+
+
+def json_line(value: object) -> str:
+    r"""Return JSON on one line, in which nothing is for a terminal to obey: it has \u escapes."""
+    text = orjson.dumps(value).decode()
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _in_json(char) for char in text)
+
+
+def _in_json(char: str) -> str:
+    # JSON as a database had it may have white space between its values. All else is in a text.
+    if char in "\n\r\t":
+        return " "
+    code = char.encode("utf-16-be", errors="surrogatepass").hex()
+    return "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))
 
 
 def say(line: str) -> None:
@@ -72,15 +88,45 @@ def table(rows: Iterable[tuple[str, ...]], right: Iterable[int] = ()) -> list[st
     rows = list(rows)
     if not rows:
         return []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     to_the_right = set(right)
     return [
         "  ".join(
-            text.rjust(width) if at in to_the_right else text.ljust(width)
+            padded(text, width, to_the_right=at in to_the_right)
             for at, (text, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
+
+
+def padded(text: str, width: int, *, to_the_right: bool = False) -> str:
+    """Return text with spaces after it, or before it, to fill so many cells of a terminal."""
+    spaces = " " * (width - cells(text))
+    return spaces + text if to_the_right else text + spaces
+
+
+def cut(text: str, width: int) -> str:
+    """Return what fits into so many cells of a terminal; what was cut ends with three dots."""
+    if cells(text) <= width:
+        return text
+    dots = "..."[:width]
+    room = width - len(dots)
+    kept = []
+    for char in text:
+        room -= cells(char)
+        if room < 0:
+            break
+        kept.append(char)
+    return "".join(kept) + dots
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal text takes: two for a letter of Chinese."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # 20 ms, for what is seldom there
+
+    return cell_len(text)
 
 
 def is_terminal() -> bool:

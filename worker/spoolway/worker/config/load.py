@@ -152,7 +152,7 @@ def _checked(given: Given, value: Any) -> Any:
 
 def _comparable(given: Given, value: Any) -> Any:
     """Return the value so that two spellings of it are the same."""
-    if given.setting == "database_url":
+    if given.setting in ("database_url", "read_database_url"):
         return _address_of(value, given.where)
     return value
 
@@ -166,8 +166,9 @@ def _address_of(text: str, name: str) -> Any:
 
 def _check(settings: Settings, names: Mapping[str, str]) -> None:
     """Raise UsageError at the start for what would fail in the middle of the way."""
-    if settings.database_url:
-        _address_of(settings.database_url, names["database_url"])
+    for field_name in ("database_url", "read_database_url"):
+        if url := getattr(settings, field_name):
+            _address_of(url, names[field_name])
     for field_name in ("redis_url", "jobs_redis_url"):
         if url := getattr(settings, field_name):
             try:

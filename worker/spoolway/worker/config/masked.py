@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spoolway.worker.config.addresses import address, is_secret, shown_url
+from spoolway.worker.config.api_tokens import ApiToken
 from spoolway.worker.config.settings import Settings
 
 _REDIS: Final = ("redis_url", "jobs_redis_url")
@@ -14,11 +15,24 @@ def masked(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
     if name == "database_url":
         return address(value).shown if value else f"sqlite:///{settings.database.database}"
+    if name == "read_database_url":
+        return address(value).shown if value else ""
+    if name == "api_token":
+        return "***" if value else ""
+    if name == "api_tokens":
+        return [_token(each) for each in value]
+    if name == "prices":
+        return {model: price.shown() for model, price in value.items()}
     if name in _REDIS:
         return shown_url(value)
     if name == "database_engine":
         return _without_secrets(value)
     return str(value) if isinstance(value, Path) else value
+
+
+def _token(token: ApiToken) -> dict[str, Any]:
+    """Return a token's name and what it sees."""
+    return token.model_dump(exclude={"token", "sha256"}, mode="json")
 
 
 def _without_secrets(value: Any) -> Any:

@@ -30,6 +30,10 @@ _POSTGRES: Final = {
     "echo_pool": "database_echo_pool",
 }
 """Arguments of create_async_engine that a setting has; the others go to it as they are."""
+_TREES: Final = frozenset(
+    name for name, field in Settings.model_fields.items() if field.validation_alias is None
+)
+"""Settings of YAML alone: what is below them is lists and mappings."""
 
 
 def of_yaml(root: Entry) -> Iterator[Given | Unused]:
@@ -56,7 +60,7 @@ def _of_spoolway(section: Entry) -> Iterator[Given]:
             name,
             entry.where,
             entry.source,
-            entry.tree if name == "database_engine" else entry.text,
+            entry.tree if name in _TREES else entry.text,
         )
 
 

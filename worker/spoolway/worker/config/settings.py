@@ -10,7 +10,9 @@ from spoolway.schema import DEFAULT_STREAM
 from spoolway.schema.address import DEFAULT_REDIS_URL
 from spoolway.worker.config import durations
 from spoolway.worker.config.addresses import DRIVERS, address, database_url
+from spoolway.worker.config.api_tokens import ApiToken, check_token, checked_tokens
 from spoolway.worker.config.engine import checked
+from spoolway.worker.config.prices import ModelPrice, checked_prices
 
 
 def _env(name: str, default: Any, description: str, **constraints: Any) -> Any:
@@ -166,6 +168,20 @@ class Settings(BaseModel):
         False,
         "Also write every batch to SPOOLWAY_DIR/archive, as compressed JSON lines by day.",
     )
+    enrich: bool = _env(
+        "SPOOLWAY_ENRICH",
+        True,
+        "Fill in cost and footprint that the proxy did not send; see docs/cost.md.",
+    )
+    prices: dict[str, ModelPrice] = Field(
+        default={},
+        description="YAML alone: own prices of models, which win over those of genai-prices.",
+    )
+    electricity_zone: str = _env(
+        "SPOOLWAY_ELECTRICITY_ZONE",
+        "",
+        "Country whose electricity models run on, as FRA; WOR is the world. Default: the provider's.",
+    )
     http_host: str = _env(
         "SPOOLWAY_HTTP_HOST", "127.0.0.1", "Address that health and metrics listen on."
     )
@@ -175,6 +191,42 @@ class Settings(BaseModel):
         "Port of /healthz, /readyz and /metrics; 0 takes a free one. Default: none.",
         ge=0,
         le=65535,
+    )
+    read_database_url: str = _env(
+        "SPOOLWAY_READ_DATABASE_URL",
+        "",
+        "Where usage and logs are read: a replica, or a user who may only read. Default: DATABASE_URL.",
+        repr=False,
+    )
+    query_timeout: float = _env(
+        "SPOOLWAY_QUERY_TIMEOUT",
+        5.0,
+        "Seconds that one question to the database may take.",
+        gt=0,
+        le=300,
+    )
+    api_host: str = _env(
+        "SPOOLWAY_API_HOST",
+        "127.0.0.1",
+        "Address that spoolway serve listens on; any but this machine's own needs a token.",
+    )
+    api_port: int = _env(
+        "SPOOLWAY_API_PORT",
+        9465,
+        "Port of the page and the API; 0 takes a free one.",
+        ge=0,
+        le=65535,
+    )
+    api_token: str = _env(
+        "SPOOLWAY_API_TOKEN", "", "Token that may ask the API for everything.", repr=False
+    )
+    api_tokens: tuple[ApiToken, ...] = Field(
+        default=(),
+        description="YAML alone: further tokens, each with a name, and whose rows it sees.",
+        repr=False,
+    )
+    api_rate: int = _env(
+        "SPOOLWAY_API_RATE", 600, "Requests to the API a minute, per token. 0: no limit.", ge=0
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
         "SPOOLWAY_LOG_LEVEL", "INFO", "Least severe level that is logged."
@@ -199,6 +251,18 @@ class Settings(BaseModel):
     def _in_seconds(cls, value: object) -> object:
         return durations.seconds(value) if isinstance(value, str) else value
 
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _of_models(cls, value: object) -> dict[str, ModelPrice]:
+        return checked_prices(value)
+
+    @field_validator("electricity_zone")
+    @classmethod
+    def _is_a_country(cls, value: str) -> str:
+        if value and not (len(value) == 3 and value.isascii() and value.isalpha()):
+            raise ValueError("is no country: give three letters, as FRA, or WOR for the world")
+        return value.upper()
+
     @field_validator("database_engine", mode="before")
     @classmethod
     def _with_what_the_url_says(cls, value: object, info: ValidationInfo) -> dict[str, Any]:
@@ -211,6 +275,16 @@ class Settings(BaseModel):
             arguments["connect_args"] = {**of_url, **arguments.get("connect_args", {})}
         return arguments
 
+    @field_validator("api_token")
+    @classmethod
+    def _can_be_sent(cls, value: str) -> str:
+        return check_token(value) if value else value
+
+    @field_validator("api_tokens", mode="before")
+    @classmethod
+    def _with_names(cls, value: object) -> tuple[ApiToken, ...]:
+        return checked_tokens(value)
+
     @property
     def database(self) -> URL:
         """The database as SQLAlchemy takes it. Raises UsageError."""
@@ -218,3 +292,19 @@ class Settings(BaseModel):
             return database_url(self.database_url)
         # Not as text: "?" and "%" may be in a folder's name, and mean something in a URL.
         return URL.create(DRIVERS["sqlite"], database=str(self.dir / "spoolway.db"))
+
+    @property
+    def read_database(self) -> URL:
+        """The database that is only read. Raises UsageError."""
+        if self.read_database_url:
+            return database_url(self.read_database_url, "SPOOLWAY_READ_DATABASE_URL")
+        return self.database
+
+    @property
+    def read_engine(self) -> dict[str, Any]:
+        """Further arguments of create_async_engine for `read_database`. Raises ValueError."""
+        if not self.read_database_url:
+            return self.database_engine
+        of_url = address(self.read_database_url).connect_args
+        given = self.database_engine.get("connect_args", {})
+        return {**self.database_engine, "connect_args": {**given, **of_url}}

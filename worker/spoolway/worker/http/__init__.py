@@ -1,7 +1,8 @@
 """Health and metrics over HTTP, in the worker's event loop.
 
-Reads like a question's way: `server` (the socket, and what bounds a client), `app` (the three
-paths), `health` (what is alive and ready), `families` and `metrics` (what Prometheus gets),
+Reads like a question's way: `listening` (the socket), `server` (what bounds a
+client), `app` (the
+three paths), `health` (what is alive and ready), `families` and `metrics` (what Prometheus gets),
 `monitor`, `sample` and `sources` (what has to be asked for first). It only looks: nothing here
 changes what the worker does, and whatever fails here, draining goes on.
 """

@@ -21,6 +21,8 @@ class Sample(Generic[T]):
     def __init__(self, name: str, ask: Callable[[], Awaitable[T]], *, every: float) -> None:
         self.name = name
         self.value: T | None = None
+        self.error: Exception | None = None
+        """Why there is no value, if that is known."""
         self._ask = ask
         self._every = every
         self._clock = asyncio.get_running_loop().time
@@ -38,6 +40,7 @@ class Sample(Generic[T]):
         _, waiting = await asyncio.wait([self._asking], timeout=patience)
         if waiting and self._clock() - self._asked_at > self._every:
             self.value = None  # it hangs: what was true once is not the answer
+            self.error = TimeoutError("it does not answer")
 
     async def close(self) -> None:
         """Ask no more."""
@@ -48,9 +51,9 @@ class Sample(Generic[T]):
 
     async def _ask_once(self) -> None:
         try:
-            self.value = await self._ask()
+            self.value, self.error = await self._ask(), None
         except Exception as error:  # noqa: BLE001 - whatever fails, it is no value
-            self.value = None
+            self.value, self.error = None, error
             log.debug("%s cannot be asked: %s: %s", self.name, type(error).__name__, error)
         finally:
             self._due = self._clock() + self._every

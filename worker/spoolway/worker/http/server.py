@@ -1,23 +1,20 @@
-"""The listening socket, and a uvicorn in the worker's event loop that cannot do it any harm.
+"""Health and metrics in the worker's event loop, which they cannot do any harm.
 
 Whoever reaches the port may be slow, hostile, or many: a connection carries one request, lives a few
 seconds at most, and there are only so many at once. The worker needs its descriptors for segments.
 """
 
 import asyncio
-import errno
 import logging
-import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
-from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from spoolway.worker.config import Settings, UsageError
+from spoolway.worker.config import Settings
 from spoolway.worker.http.app import app_of
+from spoolway.worker.http.embedded_server import EmbeddedServer
+from spoolway.worker.http.listening import Place, listen, shown_address
 from spoolway.worker.http.monitor import Monitor
 from spoolway.worker.progress import Progress
 from spoolway.worker.stores import Store
@@ -27,7 +24,6 @@ log = logging.getLogger("spoolway.http")
 _MOST_CONNECTIONS: Final = 32
 _LONGEST: Final = 10.0
 """Seconds that a connection lives: a scrape is done in one."""
-_HEADER_BYTES: Final = 16 << 10
 _CLOSING_SECONDS: Final = 1
 
 
@@ -37,30 +33,27 @@ class HttpServer:
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._monitor = Monitor(settings)
         self._listener = listener
-        self.address: Final = _shown(listener)
-        self._server = _Server(
-            Config(
-                app_of(self._monitor),
-                http=_Connection,
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                headers=[("connection", "close"), ("cache-control", "no-store")],
-                h11_max_incomplete_event_size=_HEADER_BYTES,
-                timeout_graceful_shutdown=_CLOSING_SECONDS,
-            )
+        self.address: Final = shown_address(listener)
+        self._server = EmbeddedServer(
+            app_of(self._monitor),
+            _Connection,
+            headers=[("connection", "close"), ("cache-control", "no-store")],
+            closing_seconds=_CLOSING_SECONDS,
         )
         self._serving = asyncio.create_task(self._serve(), name="spoolway-http")
 
     @classmethod
     def open(cls, settings: Settings, port: int) -> "HttpServer":
         """Listen, and answer from now on. Raises UsageError."""
-        server = cls(settings, _listen(settings.http_host, port))
+        place = Place(
+            "health and metrics",
+            settings.http_host,
+            port,
+            "SPOOLWAY_HTTP_HOST",
+            "SPOOLWAY_HTTP_PORT",
+            _MOST_CONNECTIONS,
+        )
+        server = cls(settings, listen(place))
         log.info("health and metrics are on http://%s", server.address)
         return server
 
@@ -82,31 +75,7 @@ class HttpServer:
             log.exception("health and metrics have failed; draining goes on without them")
         finally:
             self._listener.close()
-            for connection in list(self._server.server_state.connections):
-                connection.transport.abort()  # it does not take its answer
-
-
-class _Server(Server):
-    """uvicorn without what a program has for itself: signals, and a look at the clock ten times a s."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        config.load()
-        self.server_state.default_headers = config.encoded_headers
-        self._stopping = asyncio.Event()
-
-    def stop(self) -> None:
-        """End `serve`."""
-        self._stopping.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone: they are the worker's."""
-        yield
-
-    async def main_loop(self) -> None:
-        """Wait for the stop."""
-        await self._stopping.wait()
+            self._server.abort()
 
 
 class _Connection(H11Protocol):
@@ -127,33 +96,3 @@ class _Connection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    where = f"{host}:{port}"
-    try:
-        (family, _, _, _, address), *_ = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        return socket.create_server(address[:2], family=family, backlog=_MOST_CONNECTIONS)
-    except (socket.gaierror, UnicodeError):
-        raise UsageError(
-            f"SPOOLWAY_HTTP_HOST: {host!r} is no address of this machine: give one, such as "
-            "127.0.0.1, or 0.0.0.0 for all of them"
-        ) from None
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise UsageError(
-                f"SPOOLWAY_HTTP_PORT: {where} is in use by another process: give another port, or "
-                "0 for a free one"
-            ) from None
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise UsageError(
-            f"health and metrics cannot listen on {where} ({reason}): give another address or port "
-            "in SPOOLWAY_HTTP_HOST and SPOOLWAY_HTTP_PORT"
-        ) from None
-
-
-def _shown(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

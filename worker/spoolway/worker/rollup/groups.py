@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from spoolway.schema.usage import DIMENSIONS, LEVELS, Level
+from spoolway.schema.usage import DIMENSIONS, HOURS, LEVELS, Level
 from spoolway.worker.rollup.facts import ERROR, REQUEST
 from spoolway.worker.rollup.totals import Totals
 
@@ -25,7 +25,7 @@ _Text = str | None
 _Whole = int | None
 _Real = float | None
 _decode_requests: Final = msgspec.json.Decoder(
-    list[tuple[str, *[_Text] * 7, *[_Whole] * 5, *[_Real] * 7, _Text]]  # type: ignore[misc]  # REQUEST_FACT's
+    list[tuple[str, *[_Text] * 7, *[_Whole] * 5, *[_Real] * 7, _Text]]  # type: ignore[misc]  # mypy reads no stars in a subscript; REQUEST_FACT's
 ).decode
 _decode_errors: Final = msgspec.json.Decoder(list[tuple[str, _Text, _Text]]).decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -56,13 +56,16 @@ def add_groups(to: Groups, groups: Mapping[Dimensions, Totals], dimensions: Sequ
 
 
 def of_level(hours: Hours, level: Level) -> dict[datetime, Groups]:
-    """Return the groups of a level, by the time at which their period begins."""
+    """Return the groups of a level, by the time at which their period begins; HOURS are these."""
     periods: dict[datetime, Groups] = {}
     for hour, groups in hours.items():
         begins = begin_of(hour)
         if level.period == "day":
             begins = begins.replace(hour=0)
-        add_groups(periods.setdefault(begins, {}), groups, level.dimensions)
+        if level is HOURS:
+            periods[begins] = groups
+        else:
+            add_groups(periods.setdefault(begins, {}), groups, level.dimensions)
     return periods
 
 

@@ -1,6 +1,6 @@
 """What proves the roll-ups equal to the rows, and what makes them so: the same for both databases."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from spoolway.schema import time_of
 from spoolway.schema.usage import DIMENSIONS, ERROR_FACT, REQUEST_FACT, Level
-from spoolway.worker.rollup.groups import Groups
+from spoolway.worker.rollup.groups import Dimensions, Groups
 from spoolway.worker.rollup.totals import Totals
 
 
@@ -115,16 +115,24 @@ class RowGroups:
 
 def differences(level: Level, period: datetime, there: Groups, right: Groups) -> list[Difference]:
     """Return where groups differ; one that is missing is one of zeros."""
-    found = []
-    for values in sorted(there.keys() | right.keys(), key=repr):
-        one, other = there.get(values, Totals()), right.get(values, Totals())
-        if names := one.differs(other):
-            found.append(
-                Difference(
-                    level.table.name,
-                    period,
-                    dict(zip(level.dimensions, values, strict=True)),
-                    {name: (getattr(one, name), getattr(other, name)) for name in names},
-                )
-            )
-    return found
+    found = [
+        Difference(
+            level.table.name,
+            period,
+            dict(zip(level.dimensions, values, strict=True)),
+            {name: (getattr(one, name), getattr(other, name)) for name in names},
+        )
+        for values, one, other in _both(there, right)
+        if (names := one.differs(other))
+    ]
+    return sorted(found, key=lambda one: repr(tuple(one.dimensions.values())))
+
+
+def is_different(there: Groups, right: Groups) -> bool:
+    """Tell whether any group differs."""
+    return any(one.differs(other) for _, one, other in _both(there, right))
+
+
+def _both(there: Groups, right: Groups) -> Iterator[tuple[Dimensions, Totals, Totals]]:
+    for values in there.keys() | right.keys():
+        yield values, there.get(values) or Totals(), right.get(values) or Totals()

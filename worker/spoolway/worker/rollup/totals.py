@@ -92,9 +92,23 @@ class Totals(msgspec.Struct, gc=False):
 
     def add(self, other: "Totals") -> None:
         """Add the measures of others to these."""
-        for name in (*COUNTS, *SUMS):
-            if more := getattr(other, name):
-                setattr(self, name, getattr(self, name) + more)
+        self.requests += other.requests
+        self.errors += other.errors
+        self.priced += other.priced
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.total_tokens += other.total_tokens
+        self.cached_tokens += other.cached_tokens
+        self.reasoning_tokens += other.reasoning_tokens
+        self.duration_count += other.duration_count
+        self.ttft_count += other.ttft_count
+        self.cost += other.cost
+        self.kwh_min += other.kwh_min
+        self.kwh_max += other.kwh_max
+        self.kgco2eq_min += other.kgco2eq_min
+        self.kgco2eq_max += other.kgco2eq_max
+        self.duration_ms += other.duration_ms
+        self.ttft_ms += other.ttft_ms
         if other.duration_min_ms is not None and (
             self.duration_min_ms is None or other.duration_min_ms < self.duration_min_ms
         ):

@@ -25,6 +25,7 @@ from spoolway.schema import ErrorEvent, RequestEvent, lower_bound, new_id, time_
 from spoolway.worker.rollup.facts import facts_of
 from spoolway.worker.stores.base import Conflict, Item, Written
 from spoolway.worker.stores.classify import classify, is_without_partition
+from spoolway.worker.stores.ending import CLOSING, ended
 from spoolway.worker.stores.engine import make_engine
 from spoolway.worker.stores.errors import Refused, StoreError, Unreachable
 from spoolway.worker.stores.expired import GONE_WITH_IT, MARK
@@ -71,8 +72,6 @@ _LOCK_SHARE: Final = 0.5
 _STATEMENT_SHARE: Final = 0.9
 _LONG_SECONDS: Final = 600.0
 """What retention only reads or vacuums may take: nobody waits for it."""
-_CLOSING: Final = 1.0
-"""Seconds that a connection has to close in order."""
 
 
 class PostgresStore:
@@ -164,7 +163,7 @@ class PostgresStore:
         """Close every connection; one that does not answer is cut."""
         # Not by the pool: it would wait for a server that hangs to say goodbye, and for ever.
         await asyncio.gather(*self._ending, return_exceptions=True)
-        closing = [driver.close(timeout=_CLOSING) for driver in list(self._drivers)]
+        closing = [driver.close(timeout=CLOSING) for driver in list(self._drivers)]
         await asyncio.gather(*closing, return_exceptions=True)
         await self._engine.dispose()
 
@@ -210,7 +209,7 @@ class PostgresStore:
         Its place in the pool is free when the server has ended its side, too: else a server that
         is still busy with what was given up would have more connections than the pool may have.
         """
-        ending = asyncio.create_task(_ended(pooled, driver), name="spoolway-end")
+        ending = asyncio.create_task(ended(pooled, driver), name="spoolway-end")
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
@@ -314,17 +313,6 @@ async def _copy_through_staging(
     await _link_earlier(connection, list(first_requests))
     await _add_facts(connection, new_requests, new_errors)
     return written
-
-
-async def _ended(pooled: AsyncConnection, driver: Any) -> None:
-    try:
-        async with asyncio.timeout(_CLOSING):
-            await driver.close()  # asks the server to cancel, and waits until it has closed
-    except Exception:  # noqa: BLE001 - it does not answer: cut, whatever asyncpg makes of it
-        driver.terminate()
-    finally:
-        await pooled.invalidate()
-        await pooled.close()
 
 
 def _answered(error: BaseException) -> bool:

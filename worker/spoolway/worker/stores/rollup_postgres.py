@@ -18,8 +18,9 @@ from spoolway.worker.threads import in_thread
 
 R = TypeVar("R")
 
-_AT_ONCE: Final = 20
-"""Batches of a merge: a second of work at most, and of facts that a reader would add up itself."""
+_AT_ONCE: Final = 60
+"""Batches of a merge: some seconds of work. The more of them, the fewer times each group is read and
+written; nobody waits for it."""
 _ROWS: Final = 5_000
 """Rows of events that are held at once."""
 

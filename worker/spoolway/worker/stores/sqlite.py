@@ -110,7 +110,7 @@ class SqliteStore:
 
     async def rollup(self) -> SqliteRollup:
         """Return what adds up usage, in this connection's own transactions."""
-        return SqliteRollup(self._run)
+        return SqliteRollup(partial(self._run, seconds=_LONG_SECONDS))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -120,10 +120,10 @@ class SqliteStore:
             await asyncio.wait(self._closing, timeout=_CLOSING)
         self._engine.dispose()
 
-    async def _run(self, step: Callable[[Connection], T]) -> T:
+    async def _run(self, step: Callable[[Connection], T], *, seconds: float | None = None) -> T:
         """Run one step in a transaction within the deadline; raises StoreError alone."""
         try:
-            async with asyncio.timeout(self._write_timeout), self._one_writer:
+            async with asyncio.timeout(seconds or self._write_timeout), self._one_writer:
                 return await self._in_transaction(step)
         except StoreError:
             raise
