@@ -30,7 +30,7 @@ ifneq ($(shell test -x $(LITELLM_VENV)/bin/python && cat $(LITELLM_STAMP) 2>/dev
 $(LITELLM_STAMP): FORCE
 endif
 
-.PHONY: help run test litellm chaos audit lint types format bench bench-check bench-proxy bench-scale clean FORCE
+.PHONY: help run test litellm chaos audit lint types format bench bench-check bench-proxy bench-scale bench-usage clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,6 +82,9 @@ bench-proxy: $(STAMP) ## Measure what a proxy loses by being recorded, also whil
 
 bench-scale: $(STAMP) ## Measure how costs grow with workers, rows, backlog and size; predict from that
 	@$(BIN)/python benchmarks/capacity.py measure $(ARGS)
+
+bench-usage: $(STAMP) ## Measure usage and logs at ten million requests, and what they cost a worker (long)
+	@$(BIN)/python benchmarks/lookups.py $(ARGS)
 
 clean: ## Remove the environment, caches and built packages (./var, the data, stays)
 	rm -rf $(VENV) $(LITELLM_VENV) .venv-audit build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

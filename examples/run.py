@@ -156,7 +156,8 @@ Try, in another terminal:
   curl {system.proxy_url}/models
   sqlite3 {database} "{query}"
   {_shown(SPOOLWAY)} status --dir {folder} --redis-url {system.redis_url}
-  {_shown(SPOOLWAY)} db current --dir {folder}
+  {_shown(SPOOLWAY)} usage --dir {folder}
+  {_shown(SPOOLWAY)} tail --outcome error --dir {folder}
 
 Logs are in {_shown(system.logs)}. Ctrl-C stops everything.
 """

@@ -43,7 +43,8 @@ def traffic(now: datetime, count: int, *, seed: int = 7) -> Iterator[Item]:
         moment = now - timedelta(hours=22) * (1 - share) - timedelta(minutes=2)
         model = dice.choices(names, (6, 3, 2, 1))[0]
         yield from _one(dice, moment, model, dice.random())
-    yield from failed(now - timedelta(minutes=1))
+    # Its second attempt has failed 61 s after it came in: by now, and not in a moment.
+    yield from failed(now - timedelta(seconds=65))
 
 
 def _one(dice: random.Random, moment: datetime, model: str, luck: float) -> Iterator[Item]:

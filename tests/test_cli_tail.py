@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from spoolway.worker.cli.following import AT_ONCE, OVERLAP, Follower, Row
-from spoolway.worker.cli.tail_lines import error_line, request_line
+from spoolway.worker.cli.tail_lines import error_line, head, request_line
 from spoolway.worker.reading.errors import ErrorQuery, Errors
 from spoolway.worker.reading.logs import LogQuery, Logs
 from spoolway.worker.reading.reasons import reasons
@@ -247,6 +247,28 @@ async def test_nothing_of_a_row_reaches_the_terminal_but_one_line_of_text(
             assert str(made.event.id)[:18] in line
             assert len(line) <= (width or 300)
     assert why.startswith("\x1b]0;owned")  # it was there to be shown
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_why_a_request_failed_is_the_last_that_a_narrow_terminal_leaves_out(width: int) -> None:
+    """Cost, tokens and the like make room for it; names stand above their columns."""
+    why = "upstream_timeout: no answer in"
+    at = "2026-01-31T23:59:59.123456Z"
+    made = {
+        "request_time": at,
+        "id": "01a20105-f5ef-7580-a948-da1ffb6438ba",
+        "outcome": "error",
+        "http_status": 502,
+        "model_name": "gpt-4o",
+        "duration_ms": 1204.0,
+        "total_tokens": 547,
+        "cost": 0.0014,
+        "user_id": "carol",
+    }
+    line = request_line(made, why, width)
+    assert line.endswith(why)
+    assert head(width, of_errors=False).index("why") == line.index(why)
+    assert ("0.0014" in line) == (width == 160)
 
 
 def test_errors_are_not_narrowed_by_what_they_do_not_have(tmp_path: Path) -> None:

@@ -212,6 +212,7 @@ def test_nothing_from_files_and_the_database_reaches_the_terminal_but_text(
         assert "owned" in done.out
 
 
+@pytest.mark.chaos
 def test_rates_of_a_real_worker(tmp_path: Path, folder: Path, valkey: ValkeyServer) -> None:
     """What was pushed between two samples came in and went out."""
     real = WorkerProcess(f"sqlite:///{tmp_path / 'logs.db'}", valkey.url, folder)

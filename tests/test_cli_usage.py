@@ -177,3 +177,13 @@ def test_every_line_fits_a_usual_terminal() -> None:
     lines = list(breakdown_text(found, {"p50": 1.0, "p95": 2.0}))
     assert max(map(len, lines)) < 170
     assert all("10,000,000,000,000" in line for line in lines[1:])
+
+
+def test_a_database_that_nobody_has_made_is_said_to_be_so(tmp_path: Path) -> None:
+    """The folder may be the wrong one, or no worker has run yet: one line, and no database is made."""
+    done = run("usage", SPOOLWAY_DIR=str(tmp_path))
+    assert done.code == 1
+    [line] = done.err.splitlines()
+    assert f"SQLite database {tmp_path}/spoolway.db is not there" in line
+    assert "a worker makes it" in line
+    assert list(tmp_path.iterdir()) == []

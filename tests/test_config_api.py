@@ -2,8 +2,10 @@
 
 import pytest
 
+from spoolway.worker.config.api_tokens import LONGEST_NAME, MOST_NAMED
 from spoolway.worker.config.masked import masked
 from spoolway.worker.masking import secrets_of
+from spoolway.worker.reading.filters import MOST_CHARACTERS, MOST_VALUES
 from tests.configured import Operator, operator
 
 __all__ = ["operator"]
@@ -60,6 +62,8 @@ spoolway:
         ("[{name: x, token: s3cret-s3cret-s3cret, users: }]", "without it, all are seen"),
         ("[{name: x, token: s3cret-s3cret-s3cret, users: alice}]", "users is a list"),
         ("[{name: x, token: s3cret-s3cret-s3cret, users: ['']}]", "one that is empty"),
+        (f"[{{name: x, token: s3cret-s3cret-s3cret, users: {['a'] * 101}}}]", "at most 100"),
+        (f"[{{name: x, token: s3cret-s3cret-s3cret, users: [{'a' * 1001}]}}]", "over 1000"),
         (
             "[{name: x, token: s3cret-s3cret-s3cret}, {name: x, token: s3cret-s3cret-s3cret2}]",
             "the same name twice",
@@ -97,3 +101,8 @@ def test_the_database_that_is_read_may_be_another(operator: Operator) -> None:
     said = operator.is_refused({"SPOOLWAY_READ_DATABASE_URL": "mysql://u:s3cret@h/x"})
     assert said.startswith("SPOOLWAY_READ_DATABASE_URL has scheme 'mysql'")
     assert operator.gives().settings.read_database == operator.gives().settings.database
+
+
+def test_a_token_may_name_as_many_as_a_question_may() -> None:
+    """Else every question of a token that was taken would be refused."""
+    assert (MOST_NAMED, LONGEST_NAME) == (MOST_VALUES, MOST_CHARACTERS)

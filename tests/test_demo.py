@@ -397,7 +397,8 @@ def test_a_process_that_dies_is_named_and_nothing_is_left(tmp_path: Path, name: 
             demo.printed
         )
         assert "Traceback" not in demo.printed
-        assert demo.processes() == []
+        # What the victim had started itself is told by the kernel, and ends in order.
+        eventually(lambda: not demo.processes(), timeout=10)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")

@@ -143,6 +143,8 @@ async def test_a_database_without_our_tables_says_what_to_do(
         await database.close()
         assert "127.0.0.1" not in str(away.value)
         assert "select" not in str(away.value).lower()
+        assert "select" not in away.value.reason.lower()  # what a command prints, in one line
+        assert "spoolway db upgrade" in away.value.reason
 
 
 async def test_a_database_that_is_away_is_unavailable_and_comes_back(

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from spoolway.schema.usage import BOUNDS_MS, COUNTS, LEVELS, SUMS, Level
+from spoolway.worker.jobs import merge_usage
+from spoolway.worker.progress import Progress
 from spoolway.worker.rollup.histogram import histogram, quantile
 from spoolway.worker.rollup.proving import proved, walk
 from spoolway.worker.rollup.rebuilding import Rollup
@@ -370,3 +373,21 @@ async def test_a_rebuild_leaves_alone_what_retention_has_taken_the_rows_of(
     assert checked[-1].differences == []
     assert walked.left_alone > 24 * 8
     assert await logs.sql("SELECT sum(requests), sum(cost) FROM usage_hourly") == [(2, 1.0)]
+
+
+async def test_adding_up_gives_way_to_events_that_come_in(
+    sqlite_logs: Database, tmp_path: Path
+) -> None:
+    """A worker that takes in all it can merges one piece, and then not for nine times as long."""
+    progress = Progress(tmp_path / "worker-0.json", "one", 1)
+    async with sqlite_logs.opened() as store:
+        context: dict[str, Any] = {"store": store, "progress": progress}
+        for _ in range(12):
+            await store.write([request()])
+        progress.totals.in_flight = 4_000
+        some = await merge_usage(context)
+        assert 0 < some < 12
+        assert await merge_usage(context) == 0
+        progress.totals.in_flight = 0
+        assert await merge_usage(context) == 12 - some
+    assert await sqlite_logs.count("usage_pending") == 0

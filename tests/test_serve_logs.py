@@ -177,7 +177,8 @@ async def test_exports_have_everything_that_matches(logs: Database, tmp_path: Pa
 
 async def test_no_cell_of_a_csv_is_a_formula(sqlite_logs: Database, tmp_path: Path) -> None:
     """What begins as one has a ' before it, also as JSON; numbers stay numbers; commas are quoted."""
-    evil = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x","y")']
+    evil = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://x","y")']
+    evil += ["\uff1d1", "\uff0b1", "\uff0d1", "\uff20A1"]
     await stored(
         sqlite_logs,
         *(request(model_name=text, body=text, user_id='a,"b"\nc') for text in evil),

@@ -127,7 +127,7 @@ EXTREMES: dict[str, dict[str, Any]] = {
     "whole-floats": {"cost": 2**53, "duration_ms": -1},
     "text": {"path": "", "query": "a\tb\r\n\\\"'%s{}", "user_id": "\uffff\ufffe\U0010ffff\x7f\x01"},
     "long-text": {"path": "é" * 500_000},
-    "names": {"model_name": "m" * 1024, "user_id": "u" * 5_000},
+    "names": {"model_name": "m" * 1024, "user_id": "u" * 1024, "path": "p" * 5_000},
     "time-first": {"request_time": "0001-01-01T00:00:00Z"},
     "time-last": {"request_time": "9999-12-31T23:59:59.999999Z"},
     "time-offset": {"request_time": "2026-01-31T23:59:59.123456+14:00"},

@@ -9,8 +9,18 @@ import orjson
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 NAME_BYTES: Final = 1 * KIB
-"""Most bytes of a text that is indexed: PostgreSQL refuses an index entry of over 2,704 (54000)."""
-NAMES: Final = ("model_name", "error_type")
+"""Most bytes of a text that is indexed, or that usage is told apart by: PostgreSQL refuses an index
+entry of over 2,704 (54000), and the roll-ups hold each such text in many rows."""
+NAMES: Final = (
+    "model_name",
+    "error_type",
+    "provider",
+    "stop_reason",
+    "user_id",
+    "api_key_id",
+    "organization_id",
+    "project_id",
+)
 _PREVIEW: Final = 256
 """Bytes of a capped value that are kept, to recognise it by."""
 

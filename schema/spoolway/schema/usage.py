@@ -9,7 +9,7 @@ tables is in it exactly once. In SQL the view `usage_hourly` is that sum.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Double, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import BigInteger, Column, Double, Index, PrimaryKeyConstraint, Table, Text
 
 from spoolway.schema.tables import Json, UtcTime, UuidText, metadata, utc_now
 
@@ -123,6 +123,11 @@ LEVELS: Final = (
 """The finest first. A long period is read by days, its ends by hours, from the table with the fewest
 dimensions that has what is asked for. Histograms cost most to read, and those of all models together
 are read most often: hence tables of a few rows for each period."""
+
+# Who looks at one user's month must not read everybody's. By hash: a name may be of any length.
+for _level_of_all in (DAYS, ACCOUNT_DAYS):
+    for _name in ("user_id", "api_key_id"):
+        Index(None, _level_of_all.table.c[_name], postgresql_using="hash")
 
 USAGE_VIEW: Final = "usage_hourly"
 """The levels' hours and what is pending, as rows that add up: for SQL by hand."""

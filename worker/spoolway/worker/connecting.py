@@ -206,6 +206,11 @@ def _of_sqlite(error: BaseException, url: URL) -> str | None:
 def _by_result_code(code: int, path: Path) -> str | None:
     """https://sqlite.org/rescode.html."""
     match code:
+        case sqlite3.SQLITE_CANTOPEN if not path.exists():
+            return (
+                f"SQLite database {path} is not there, or {path.absolute().parent} is no folder that "
+                "spoolway may write: a worker makes it; else name another in DATABASE_URL or by --dir"
+            )
         case sqlite3.SQLITE_CANTOPEN:
             return (
                 f"SQLite database {path} cannot be opened: {path.absolute().parent} must be a "

@@ -75,6 +75,10 @@ def upgrade() -> None:
             *(sa.Column(name, JSON) for name in MAPS),
             sa.PrimaryKeyConstraint(period, "key", name=op.f(f"pk_{table}")),
         )
+    for table in ("usage_days", "usage_account_days"):
+        for column in ("user_id", "api_key_id"):
+            name = op.f(f"ix_{table}_{column}")
+            op.create_index(name, table, [column], postgresql_using="hash")
     op.execute(_view(on_sqlite))
     if not on_sqlite:
         _spare_compression()

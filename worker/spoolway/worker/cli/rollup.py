@@ -1,6 +1,6 @@
 """`spoolway rollup`: are the roll-ups of usage what the rows say? And if not, make them so."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -81,7 +81,7 @@ def rebuild(
 def _run(
     settings: Settings, since: str | None, until: str | None, *, rebuild: bool, as_json: bool
 ) -> None:
-    bounds = [_hour(since, "--since"), _hour(until, "--until", is_end=True)]
+    bounds = _hour(since, "--since"), _hour(until, "--until", is_end=True)
     say_what_is_logged()
     raise typer.Exit(
         run_stoppable(lambda stop: _prove(settings, stop, bounds, rebuild=rebuild, as_json=as_json))
@@ -106,16 +106,23 @@ def _hour(text: str | None, option: str, *, is_end: bool = False) -> datetime | 
 async def _prove(
     settings: Settings,
     stop: Stop,
-    bounds: list[datetime | None],
+    bounds: tuple[datetime | None, datetime | None],
     *,
     rebuild: bool,
     as_json: bool,
 ) -> int:
     from spoolway.worker.destinations import opened_database
     from spoolway.worker.plan import Halt
+    from spoolway.worker.retention import keep_of
     from spoolway.worker.rollup.proving import Proved, proved, walk
+    from spoolway.worker.rollup.rebuilding import Kept
     from spoolway.worker.stores import StoreError
+    from spoolway.worker.stores.partitions import utc_today
+    from spoolway.worker.stores.retaining import Cuts
 
+    # Those of tomorrow: this may run past midnight, and retention beside it.
+    cuts = Cuts.of(keep_of(settings), utc_today() + timedelta(days=1))
+    kept = Kept(_midnight(cuts.requests), _midnight(cuts.errors))
     done, walked, stopped = Proved(), None, None
     try:
         store = await stop.before_stop(opened_database(settings))
@@ -124,7 +131,7 @@ async def _prove(
     else:
         try:
             its = await store.rollup()
-            walked = await walk(its, *bounds)
+            walked = await walk(its, *bounds, kept)
             if walked is not None:
                 with bar("rebuilding" if rebuild else "comparing", walked.hours, "hours") as passed:
                     async for done in proved(
@@ -144,6 +151,10 @@ async def _prove(
     if stop.signal is not None:
         return stop.exit_code
     return 1 if stopped or done.differences else 0
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _as_json(done: "Proved", walked: "Walk | None", stopped: str | None) -> dict[str, Any]:

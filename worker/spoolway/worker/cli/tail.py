@@ -106,7 +106,7 @@ async def _follow(
         say=say,
     )
     if not as_json and sys.stdout.isatty():
-        typer.echo(head(of_errors=of_errors))
+        typer.echo(head(_width(), of_errors=of_errors))
     async with aclosing(follower.rows()) as found:
         async for rows in found:
             why = {} if of_errors else await _why(database, rows)
@@ -138,10 +138,15 @@ async def _why(database: ReadDatabase, rows: list[Row]) -> dict[str, str]:
 
 
 def _print(row: Row, why: str | None, *, of_errors: bool) -> None:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = _width()
     line = error_line(row, width) if of_errors else request_line(row, why, width)
     color = None if of_errors or os.environ.get("NO_COLOR") else _COLORS.get(row["outcome"])
     typer.secho(line, fg=color)  # without a terminal there are no colors
+
+
+def _width() -> int | None:
+    """Return how many cells a line of the terminal has; None without a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _nobody_reads() -> bool:

@@ -10,6 +10,10 @@ from spoolway.worker.reading.reasons import reason
 
 _LONGEST: Final = 300
 """Cells of a line that goes to no terminal: a message may be a megabyte."""
+_LEAST: Final = 30
+"""Cells that the last column, why it failed, has at least, as long as others can be left out for it."""
+_LEFT_OUT: Final = ("cost", "tokens", "user", "duration", "model", "backend", "http")
+"""Columns that a narrow terminal is without, the first of them first."""
 _TIME: Final = slice(11, 19)
 """Of 2026-01-31T23:59:59.123456Z, hours to seconds."""
 
@@ -37,10 +41,10 @@ _ERROR: Final = (
 )
 
 
-def head(*, of_errors: bool) -> str:
+def head(width: int | None, *, of_errors: bool) -> str:
     """Return the names above the columns."""
     columns = _ERROR if of_errors else _REQUEST
-    return _line(columns, [name for name, _, _ in columns], None)
+    return _line(columns, [name for name, _, _ in columns], width)
 
 
 def request_line(row: dict[str, Any], why: str | None, width: int | None) -> str:
@@ -78,12 +82,23 @@ def error_line(row: dict[str, Any], width: int | None) -> str:
 def _line(
     columns: Sequence[tuple[str, int, bool]], values: Sequence[object], width: int | None
 ) -> str:
+    names = _names(columns, width)
     cut_off = [
         padded(cut(_text(value), room), room, to_the_right=right)
-        for (_, room, right), value in zip(columns[:-1], values[:-1], strict=True)
+        for (name, room, right), value in zip(columns[:-1], values[:-1], strict=True)
+        if name in names
     ]
     line = "  ".join([*cut_off, _text(values[-1])]).rstrip()
     return cut(line, _LONGEST if width is None else width)
+
+
+def _names(columns: Sequence[tuple[str, int, bool]], width: int | None) -> set[str]:
+    """Return which columns a terminal has room for, beside what the last one needs."""
+    rooms = {name: room + 2 for name, room, _ in columns}
+    for name in _LEFT_OUT:
+        if width is not None and sum(rooms.values()) - 2 + _LEAST > width:
+            rooms.pop(name, None)
+    return set(rooms)
 
 
 def _text(value: object) -> str:

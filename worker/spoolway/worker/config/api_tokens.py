@@ -14,6 +14,10 @@ _TOKEN: Final = re.compile(rf"[!-~]{{{SHORTEST_TOKEN},512}}", re.ASCII)
 """What a header can carry."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NAME: Final = re.compile(r"\w[\w.@-]{0,63}", re.ASCII)
+MOST_NAMED: Final = 100
+"""Users, or organizations, of a token: what a question may have of each."""
+LONGEST_NAME: Final = 1_000
+"""Characters of one: likewise."""
 _KEYS: Final = ("name", "token", "sha256", "users", "organizations")
 
 
@@ -105,4 +109,8 @@ def _those(given: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
         raise ValueError(f"{where}: {key} is a list of at least one; without it, all are seen")
     if not all(isinstance(each, str) and each for each in named):
         raise ValueError(f"{where}: {key} has one that is empty")
+    if len(named) > MOST_NAMED:
+        raise ValueError(f"{where}: {key} has {len(named)} names: give at most {MOST_NAMED}")
+    if any(len(each) > LONGEST_NAME or "\0" in each for each in named):
+        raise ValueError(f"{where}: {key} has one of over {LONGEST_NAME} characters, or with a NUL")
     return tuple(named)

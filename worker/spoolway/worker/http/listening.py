@@ -39,8 +39,8 @@ def listen(place: Place) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UsageError(
-                f"{place.port_setting}: {where} is in use by another process: give another port, or "
-                "0 for a free one"
+                f"{place.port_setting}: {where} is in use by another process: set it to another "
+                "port, or to 0 for a free one"
             ) from None
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UsageError(

@@ -48,6 +48,12 @@ ORDERS: Final[Mapping[str, Callable[[Part], float]]] = {
     "kgco2eq": lambda part: sum_of(part.totals.kgco2eq_min + part.totals.kgco2eq_max),
 }
 """What the largest are the largest of."""
+_ORDERED_BY: Final = {
+    "cost": ("cost",),
+    "total_tokens": ("total_tokens",),
+    "kgco2eq": ("kgco2eq_min", "kgco2eq_max"),
+}
+"""The numbers that it takes to order them, beside those of requests."""
 
 
 async def breakdown(
@@ -61,7 +67,7 @@ async def breakdown(
 ) -> dict[str, Any]:
     """Return the answer of /api/usage/by; `by` is a filter's name.
 
-    Percentiles are read after the rest: what comes in between is in them, and in nothing else.
+    Which are the largest is found out first; their figures, all of one moment, are read then.
 
     Raises:
         BadQuery: no such dimension or order, or a limit out of bounds.
@@ -75,15 +81,27 @@ async def breakdown(
         raise BadQuery(f"limit is from 1 to {MOST}")
     column, hours = COLUMNS[by], period.whole_hours()
     dimensions = (column,) if column == "outcome" else (column, "outcome")
-    [found] = await read(database, [Ask(dimensions)], hours.start, hours.end, filters)
+    # There may be thousands of values: of each is read what they are ordered by, and no more.
+    only = ("requests", "errors", *_ORDERED_BY.get(order, ()))
+    told = dimensions if order == "failed" else (column,)
+    [found] = await read(database, [Ask(told, only=only)], hours.start, hours.end, filters)
     has_errors = by == "model" and errors_are_known(filters)
-    parts = _parts(found, has_errors=has_errors)
-    values = largest(parts, order)
+    values = largest(_parts(found, has_errors=has_errors), order)
     shown = tuple(values[:limit])
-    times = Ask((column,), numbers=False, maps=_TIMES, among=shown)
-    [maps] = await read(database, [times], hours.start, hours.end, filters) if shown else [{}]
-    for value in shown:
-        parts[value].totals.add(maps.get((None, value), Totals()))
+    asks = [
+        Ask(dimensions, among=(column, shown)),
+        Ask((column,), numbers=False, maps=_TIMES, among=(column, shown)),
+        Ask(("outcome",), beyond=(column, shown)),
+    ]
+    if shown:
+        figures, times, rest = await read(database, asks, hours.start, hours.end, filters)
+    else:
+        figures, times, rest = {}, {}, {}
+    parts = {value: Part() for value in shown} | _parts(figures, has_errors=has_errors)
+    for (_, value), totals in times.items():
+        parts.setdefault(value, Part()).totals.add(totals)
+    others = _sum(Part(totals, {outcome: totals.requests}) for (_, outcome), totals in rest.items())
+    whole = _sum([*parts.values(), others])
     return {
         "dimension": by,
         "order": order,
@@ -97,8 +115,10 @@ async def breakdown(
             }
             for value in shown
         ],
-        "others": _others([parts[value] for value in values[limit:]], has_errors=has_errors),
-        "total": _figures(_sum(parts.values()), has_errors=has_errors),
+        "others": {"values": len(values) - limit, **_figures(others, has_errors=has_errors)}
+        if len(values) > limit
+        else None,
+        "total": _figures(whole, has_errors=has_errors),
     }
 
 
@@ -131,12 +151,6 @@ def _sum(parts: Iterable[Part]) -> Part:
     for part in parts:
         whole.add(part)
     return whole
-
-
-def _others(parts: list[Part], *, has_errors: bool) -> dict[str, Any] | None:
-    if not parts:
-        return None
-    return {"values": len(parts), **_figures(_sum(parts), has_errors=has_errors)}
 
 
 def _figures(part: Part, *, has_errors: bool) -> dict[str, Any]:

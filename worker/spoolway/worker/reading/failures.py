@@ -36,4 +36,8 @@ NOT_OURS: Final = (
     "the database does not have this version's tables, or they may not be read: run spoolway db "
     "upgrade, and see the log of spoolway"
 )
+NO_TABLES: Final = (
+    "this version's tables are made by spoolway db upgrade, or by a worker that starts"
+)
+"""Of the reason for the operator, who has been told which is missing."""
 BUSY: Final = "the database is busy with something that locks its tables: try again in a moment"

@@ -15,6 +15,7 @@ from spoolway.worker.connecting import explain
 from spoolway.worker.reading.failures import (
     AWAY,
     BUSY,
+    NO_TABLES,
     NOT_OURS,
     BadQuery,
     TooSlow,
@@ -193,7 +194,8 @@ class PostgresBackend:
         if isinstance(known, Refused):
             return BadQuery("a value in the question is none that the database can compare with")
         if state.startswith("42"):  # no such table or column, or no right to it
-            return Unavailable(NOT_OURS, reason)
+            told = explain(error, self._url) or f"PostgreSQL: {known}; {NO_TABLES}"
+            return Unavailable(NOT_OURS, told)
         if isinstance(known, (Unreachable, Retryable)):
             return Unavailable(AWAY, reason)
         return error

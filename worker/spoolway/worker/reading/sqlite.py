@@ -21,6 +21,7 @@ from spoolway.worker.connecting import explain
 from spoolway.worker.reading.failures import (
     AWAY,
     BUSY,
+    NO_TABLES,
     NOT_OURS,
     NOT_THERE,
     BadQuery,
@@ -158,7 +159,8 @@ class SqliteBackend:
             return BadQuery("a value in the question is none that the database can compare with")
         code = getattr(known.__cause__ or getattr(error, "orig", error), "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_ERROR:  # no such table or column
-            return Unavailable(NOT_OURS, reason)
+            missing = str(getattr(error, "orig", error))
+            return Unavailable(NOT_OURS, f"SQLite database {self._path}: {missing}; {NO_TABLES}")
         if isinstance(known, Retryable):
             return Unavailable(BUSY, reason)
         if isinstance(known, Unreachable):

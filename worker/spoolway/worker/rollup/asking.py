@@ -9,7 +9,20 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Select, Text, and_, cast, func, null, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    cast,
+    func,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.sql.selectable import CompoundSelect
 
 from spoolway.schema.usage import COUNTS, EXTREMES, LEVELS, SUMS, TOKENS, Level
@@ -19,6 +32,8 @@ from spoolway.worker.rollup import sums
 Bucket = Literal["hour", "day"]
 Statement = Select[Any] | CompoundSelect[Any]
 
+NUMBERS: Final = (*COUNTS, *SUMS, *EXTREMES)
+Values = tuple[str, tuple[str | None, ...]]
 _DAY: Final = timedelta(days=1)
 
 
@@ -41,8 +56,18 @@ class Ask:
     """COUNTS, SUMS and EXTREMES: added up by the database."""
     maps: tuple[str, ...] = ()
     """Of MAPS. Every row's is read, and added up here: ask for them with few groups."""
-    among: tuple[str | None, ...] | None = None
-    """If given: the values of the first dimension that are wanted."""
+    among: Values | None = None
+    """If given: a dimension, and the values of it that are wanted."""
+    beyond: Values | None = None
+    """The same, with those that are not wanted."""
+    only: tuple[str, ...] = NUMBERS
+    """Which numbers. The fewer, the sooner."""
+
+    @property
+    def told(self) -> set[str]:
+        """The dimensions that it needs to be told apart."""
+        bounds = (self.among, self.beyond)
+        return {*self.dimensions, *(values[0] for values in bounds if values is not None)}
 
 
 def numbers_of(ask: Ask, span: Span, dialect: str) -> Statement:
@@ -53,7 +78,7 @@ def numbers_of(ask: Ask, span: Span, dialect: str) -> Statement:
     parts = []
     for level, where in _read(ask, span):
         key = _key(ask, level)
-        part = select(*key, *_sums(level, dialect)).where(*where)
+        part = select(*key, *_sums(level, dialect, ask.only)).where(*where)
         parts.append(part.group_by(*key[0 if ask.bucket else 1 :]))
     return _union(parts)
 
@@ -94,7 +119,7 @@ def _key(ask: Ask, level: Level) -> list[ColumnElement[Any]]:
 
 def _read(ask: Ask, span: Span) -> list[tuple[Level, list[ColumnElement[bool]]]]:
     """Return the tables to read, and the rows of each."""
-    needed = {*ask.dimensions, *span.filters.given}
+    needed = ask.told.union(span.filters.given)
     found = []
     for period, parts in tiles(span.start, span.end, ask.bucket).items():
         level = _smallest(period, needed)
@@ -104,27 +129,32 @@ def _read(ask: Ask, span: Span) -> list[tuple[Level, list[ColumnElement[bool]]]]
             *span.filters.conditions(level.table),
         ]
         if ask.among is not None:
-            column = level.table.c[ask.dimensions[0]]
-            where.append(is_any_of(column, [value or "" for value in ask.among]))
+            where.append(_is_among(level, ask.among))
+        if ask.beyond is not None:
+            where.append(func.coalesce(not_(_is_among(level, ask.beyond)), true()))
         found.append((level, where))
     return found
 
 
+def _is_among(level: Level, values: Values) -> ColumnElement[bool]:
+    column, wanted = values
+    return is_any_of(level.table.c[column], [value or "" for value in wanted])
+
+
 @cache
-def _sums(level: Level, dialect: str) -> list[ColumnElement[Any]]:
+def _sums(level: Level, dialect: str, only: tuple[str, ...]) -> list[ColumnElement[Any]]:
     """Return what adds up the numbers; kept, as making it takes as long as asking for it."""
     columns = level.table.c
     shortest, longest = EXTREMES
-    return [
+    found: dict[str, ColumnElement[Any]] = {
         # Of events there are never so many that they could not be added up.
-        *(
-            sums.whole(columns[name], dialect) if name in TOKENS else func.sum(columns[name])
-            for name in COUNTS
-        ),
-        *(sums.fraction(columns[name], dialect) for name in SUMS),
-        func.min(columns[shortest]),
-        func.max(columns[longest]),
-    ]
+        **{name: func.sum(columns[name]) for name in COUNTS},
+        **{name: sums.whole(columns[name], dialect) for name in TOKENS},
+        **{name: sums.fraction(columns[name], dialect) for name in SUMS},
+        shortest: func.min(columns[shortest]),
+        longest: func.max(columns[longest]),
+    }
+    return [found[name] for name in only]
 
 
 def _smallest(period: str, needed: set[str]) -> Level:

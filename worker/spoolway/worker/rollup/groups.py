@@ -38,9 +38,16 @@ def add_facts(hours: Hours, kind: str, facts: str) -> None:
             _group(hours, moment, (model, *_NO_DIMENSION)).add_error(error_type)
         return
     count = int(kind == REQUEST)
-    decoded: list[Sequence[Any]] = _decode_requests(facts)
+    decoded: list[tuple[Any, ...]] = _decode_requests(facts)
+    last, groups = "", Groups()
     for fact in decoded:
-        _group(hours, fact[0], tuple(fact[1:_MEASURES_AT])).add_request(fact[_MEASURES_AT:], count)
+        if (hour := _hour(fact[0])) != last:
+            last, groups = hour, hours.setdefault(hour, {})
+        values = fact[1:_MEASURES_AT]
+        totals = groups.get(values)
+        if totals is None:
+            totals = groups[values] = Totals()
+        totals.add_request(fact[_MEASURES_AT:], count)
 
 
 def add_groups(to: Groups, groups: Mapping[Dimensions, Totals], dimensions: Sequence[str]) -> None:

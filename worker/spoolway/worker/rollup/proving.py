@@ -2,7 +2,7 @@
 
 Each hour and each day is a transaction of its own, beside workers that go on writing. Hours before
 the day of the oldest row are left alone: retention has taken their rows, and the roll-ups are all
-that is known of them.
+that is known of them. So are requests where errors alone are kept, and errors where requests are.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from spoolway.worker.rollup.rebuilding import Difference, Rollup
+from spoolway.worker.rollup.rebuilding import ALL_KEPT, Difference, Kept, Rollup
 from spoolway.worker.stores import Retryable
 
 T = TypeVar("T")
@@ -42,6 +42,7 @@ class Walk:
     start: datetime
     end: datetime
     left_alone: int
+    kept: Kept
 
     @property
     def hours(self) -> int:
@@ -49,16 +50,18 @@ class Walk:
         return (self.end - self.start) // _HOUR
 
 
-async def walk(rollup: Rollup, since: datetime | None, until: datetime | None) -> Walk | None:
+async def walk(
+    rollup: Rollup, since: datetime | None, until: datetime | None, kept: Kept = ALL_KEPT
+) -> Walk | None:
     """Return the hours to look at, between these; None without any. Raises StoreError."""
     span = await rollup.span()
-    if span is None or span.oldest_row is None:
+    if span is None or (oldest := kept.complete(span.oldest).first) is None:
         return None
     first = max(span.start, since) if since else span.start
-    start = max(first, span.oldest_row)
+    start = max(first, oldest)
     end = min(span.end, until) if until else span.end
     left_alone = max((min(start, end) - first) // _HOUR, 0)
-    return Walk(start, max(end, start), left_alone)
+    return Walk(start, max(end, start), left_alone, kept)
 
 
 async def proved(
@@ -72,9 +75,9 @@ async def proved(
     for number in range(walked.hours):
         hour = walked.start + number * _HOUR
         if rebuild:
-            done.changed += await _again(lambda hour=hour: rollup.rebuild_hour(hour))  # type: ignore[misc]  # mypy infers no lambda with a default
+            done.changed += await _again(lambda hour=hour: rollup.rebuild_hour(hour, walked.kept))  # type: ignore[misc]  # mypy infers no lambda with a default
         else:
-            done.differences += await rollup.check_hour(hour)
+            done.differences += await rollup.check_hour(hour, walked.kept)
         done.hours += 1
         yield done
         if is_stopped():

@@ -4,14 +4,14 @@ So a merge between two looks can neither lose nor double anything, and an answer
 is in the tables.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Row, select
 
-from spoolway.schema.usage import COUNTS, DIMENSIONS, EXTREMES, MAPS, SUMS, usage_pending
+from spoolway.schema.usage import COUNTS, DIMENSIONS, MAPS, usage_pending
 from spoolway.worker.reading.database import ReadDatabase
 from spoolway.worker.reading.failures import Unavailable
 from spoolway.worker.reading.filters import Filters
@@ -35,6 +35,7 @@ _PENDING: Final = (
     .order_by(usage_pending.c.id)
     .limit(MOST_PENDING + 1)
 )
+_COUNTS: Final = frozenset(COUNTS)
 _decode: Final = {
     name: msgspec.json.Decoder(
         dict[int, int] if name.endswith("_histogram") else dict[str, int]
@@ -64,11 +65,13 @@ async def read(
         raise Unavailable(_BEHIND)
 
     def add_up() -> list[Found]:
-        groups = list(_pending(pending, span))
+        asked = {name for ask in asks for name in ask.told}
+        told = [name for name in DIMENSIONS if name in asked]
+        groups = _pending(pending, span, told)
         found: list[Found] = []
         of_numbers, of_maps = iter(answers[: len(numbers)]), iter(answers[len(numbers) :])
         for ask in asks:
-            one = _Adding(ask)
+            one = _Adding(ask, told)
             if ask.numbers:
                 one.add_numbers(next(of_numbers))
             if ask.maps:
@@ -98,25 +101,37 @@ async def read_groups(
 _Group = tuple[datetime, Sequence[str | None], Totals]
 
 
-def _pending(rows: Iterable[Row[Any]], span: Span) -> Iterator[_Group]:
-    """Yield the groups of what is pending by hour and DIMENSIONS."""
+def _pending(rows: Iterable[Row[Any]], span: Span, told: Sequence[str]) -> list[_Group]:
+    """Return the groups of what is pending by hour and these dimensions."""
     hours: Hours = {}
     for row in rows:
         add_facts(hours, row.kind, row.facts)
+    places = [DIMENSIONS.index(name) for name in told]
+    found: dict[tuple[datetime, tuple[str | None, ...]], Totals] = {}
     for hour, groups in hours.items():
         begins = begin_of(hour)
-        if span.start <= begins < span.end:
-            for values, totals in groups.items():
-                if span.filters.matches(dict(zip(DIMENSIONS, values, strict=True))):
-                    yield begins, values, totals
+        if not span.start <= begins < span.end:
+            continue
+        for values, totals in groups.items():
+            if span.filters.matches(dict(zip(DIMENSIONS, values, strict=True))):
+                key = begins, tuple([values[place] for place in places])
+                if (there := found.get(key)) is None:
+                    found[key] = totals
+                else:
+                    there.add(totals)
+    return [(begins, values, totals) for (begins, values), totals in found.items()]
 
 
 class _Adding:
     """The groups of one ask, to which more and more is added."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, told: Sequence[str]) -> None:
         self.found: Found = {}
         self._ask = ask
+        self._told = told
+        """The dimensions of `add_pending`'s groups."""
+        given = ((True, ask.among), (False, ask.beyond))
+        self._bounds = [(is_in, values) for is_in, values in given if values is not None]
         self._after = 1 + len(ask.dimensions)
 
     def add_numbers(self, rows: Iterable[Row[Any]]) -> None:
@@ -124,10 +139,10 @@ class _Adding:
         for row in rows:
             if row[self._after] is None:  # the sum of no rows
                 continue
-            numbers: Sequence[Any] = row[self._after :]
-            # A decimal from PostgreSQL, a float from SQLite: see `sums`.
-            counts: list[Any] = [int(number) for number in numbers[: len(COUNTS)]]
-            totals = Totals(*counts, *numbers[len(COUNTS) :])
+            numbers: dict[str, Any] = dict(zip(self._ask.only, row[self._after :], strict=True))
+            for name in numbers.keys() & _COUNTS:
+                numbers[name] = int(numbers[name])  # a decimal or a float: see `sums`
+            totals = Totals(**numbers)
             key = self._key(row[0], row[1 : self._after])
             there = self.found.get(key)
             if there is None:
@@ -146,16 +161,18 @@ class _Adding:
                     _add_counts(getattr(totals, name), counts)
 
     def add_pending(self, groups: Iterable[_Group]) -> None:
-        """Add groups by DIMENSIONS: of their measures those that are asked for."""
+        """Add groups of what is pending: of their measures those that are asked for."""
         ask = self._ask
-        names = (*((*COUNTS, *SUMS, *EXTREMES) if ask.numbers else ()), *ask.maps)
-        places = [DIMENSIONS.index(name) for name in ask.dimensions]
-        among = None if ask.among is None else {value or None for value in ask.among}
+        names = (*(ask.only if ask.numbers else ()), *ask.maps)
+        places = [self._told.index(name) for name in ask.dimensions]
         for begins, values, totals in groups:
-            wanted = [values[place] for place in places]
-            if among is None or (wanted[0] or None) in among:
+            if all(
+                ((values[self._told.index(column)] or None) in {one or None for one in some})
+                is is_in
+                for is_in, (column, some) in self._bounds
+            ):
                 asked = Totals(**{name: getattr(totals, name) for name in names})
-                self._group(begins, wanted).add(asked)
+                self._group(begins, [values[place] for place in places]).add(asked)
 
     def _group(self, moment: datetime | None, values: Sequence[str | None]) -> Totals:
         key = self._key(moment, values)

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from spoolway.schema import time_of
 from spoolway.schema.usage import DIMENSIONS, ERROR_FACT, REQUEST_FACT, Level
 from spoolway.worker.rollup.groups import Dimensions, Groups
-from spoolway.worker.rollup.totals import Totals
+from spoolway.worker.rollup.totals import MEASURES, Totals
 
 
 @dataclass(slots=True, frozen=True)
@@ -23,6 +23,11 @@ class Difference:
     """By name: what the table (with what is pending) says, what the rows say."""
 
 
+OLDEST: Final = """
+SELECT (SELECT id FROM request_logs ORDER BY id LIMIT 1),
+       (SELECT id FROM error_logs ORDER BY id LIMIT 1)
+"""
+"""SQL of what `Kept.complete` takes, for both databases."""
 ENDS: Final = """
 SELECT (SELECT id FROM request_logs ORDER BY id LIMIT 1),
        (SELECT id FROM error_logs ORDER BY id LIMIT 1),
@@ -36,8 +41,68 @@ EVENTS: Final = (
     ("errors", "error_logs", ERROR_FACT),
 )
 """What `ReadRows` reads: its field, the table and the columns."""
-_EARLIER: Final = timedelta(days=1)
-"""By how much a request may be older than its id, and still be looked at."""
+_APART: Final = timedelta(days=1)
+"""By how much a request may be older or newer than its id, and still be looked at: of one whose clock
+was wrong by years, all hours until then would be."""
+_OF_ERRORS: Final = frozenset({"errors", "error_types"})
+"""The measures that errors have; requests have all others."""
+
+
+@dataclass(slots=True, frozen=True)
+class Complete:
+    """From when on every request and every error that was counted has its row; None: none has.
+
+    Each may be kept for a time of its own. Of what was before, the roll-ups are all that is known.
+    """
+
+    requests: datetime | None
+    errors: datetime | None
+
+    @property
+    def first(self) -> datetime | None:
+        """From when on there is anything to be compared; None without any row."""
+        known = [moment for moment in (self.requests, self.errors) if moment is not None]
+        return min(known, default=None)
+
+    def with_what_is_gone(self, hour: datetime, right: Groups, there: Groups) -> Groups:
+        """Return an hour's groups of its rows, with what is known of rows that may be gone."""
+        requests = self.requests is None or hour < self.requests
+        errors = self.errors is None or hour < self.errors
+        names = [name for name in MEASURES if (errors if name in _OF_ERRORS else requests)]
+        if not names:
+            return right
+        found = {values: right.get(values) or Totals() for values in right.keys() | there.keys()}
+        for values, totals in found.items():
+            known = there.get(values) or Totals()
+            for name in names:
+                setattr(totals, name, getattr(known, name))
+        return {values: totals for values, totals in found.items() if totals != Totals()}
+
+
+@dataclass(slots=True, frozen=True)
+class Kept:
+    """From when on retention leaves rows alone; None: always.
+
+    A day before may lack rows where others are: they came late, or have not been removed yet.
+    """
+
+    requests: datetime | None = None
+    errors: datetime | None = None
+
+    def complete(self, oldest: Sequence[UUID | None]) -> Complete:
+        """Return what there is every row of, by the ids of the oldest request and error."""
+        requests, errors = oldest
+        return Complete(_complete(requests, self.requests), _complete(errors, self.errors))
+
+
+def _complete(oldest: UUID | None, kept: datetime | None) -> datetime | None:
+    if oldest is None:
+        return None
+    day = time_of(oldest).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day if kept is None else max(day, kept)
+
+
+ALL_KEPT: Final = Kept()
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,23 +111,23 @@ class Span:
 
     start: datetime
     end: datetime
-    oldest_row: datetime | None
-    """The day of the oldest id: rows of before are gone, or there never were any."""
+    oldest: tuple[UUID | None, UUID | None]
+    """The ids of the oldest request and the oldest error."""
 
     @classmethod
-    def of(cls, ids: Iterable[UUID | None], hours: Iterable[datetime | None]) -> "Span | None":
-        """Return the hours from the first of these ids and hours to the last; some may be missing."""
+    def of(cls, ids: Sequence[UUID | None], hours: Iterable[datetime | None]) -> "Span | None":
+        """Return the hours from the first of ENDS's ids and hours to the last; some may be missing."""
         times = [time_of(one) for one in ids if one is not None]
-        moments = [moment for moment in hours if moment is not None]
-        moments += [end for one in times for end in (one - _EARLIER, one)]
+        # The year 1 comes from asyncpg without a time zone.
+        moments = [moment.replace(tzinfo=UTC) for moment in hours if moment is not None]
+        moments += [end for one in times for end in (one - _APART, one)]
         if not moments:
             return None
+        last = min(max(moments), max(times) + _APART) if times else max(moments)
         first, last = (
-            moment.replace(minute=0, second=0, microsecond=0)
-            for moment in (min(moments), max(moments))
+            moment.replace(minute=0, second=0, microsecond=0) for moment in (min(moments), last)
         )
-        oldest = min(times).replace(hour=0, minute=0, second=0, microsecond=0) if times else None
-        return cls(first, last + timedelta(hours=1), oldest)
+        return cls(first, last + timedelta(hours=1), (ids[0], ids[1]))
 
 
 class Rollup(Protocol):
@@ -76,11 +141,11 @@ class Rollup(Protocol):
         """Return the hours there is anything of; None where there is nothing."""
         ...
 
-    async def check_hour(self, hour: datetime) -> list[Difference]:
+    async def check_hour(self, hour: datetime, kept: Kept = ALL_KEPT) -> list[Difference]:
         """Compare an hour's groups with its rows."""
         ...
 
-    async def rebuild_hour(self, hour: datetime) -> bool:
+    async def rebuild_hour(self, hour: datetime, kept: Kept = ALL_KEPT) -> bool:
         """Make an hour's groups anew of its rows; return whether anything changed."""
         ...
 

@@ -7,7 +7,7 @@ and COMMIT.
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -20,7 +20,13 @@ from spoolway.worker.rollup.groups import (
     by_key,
     key_of,
 )
-from spoolway.worker.rollup.rebuilding import Difference, RowGroups, differences, is_different
+from spoolway.worker.rollup.rebuilding import (
+    Difference,
+    Kept,
+    RowGroups,
+    differences,
+    is_different,
+)
 from spoolway.worker.rollup.totals import Totals
 
 R = TypeVar("R")
@@ -83,6 +89,14 @@ class Read:
 
 
 @dataclass(slots=True, frozen=True)
+class SeeOldest:
+    """Answer: the ids of the oldest request and the oldest error, None without any.
+
+    To be asked before `ReadRows`: on PostgreSQL no partition can be dropped after it.
+    """
+
+
+@dataclass(slots=True, frozen=True)
 class ReadRows:
     """Pass the events' rows of [start, end) on in pieces, as REQUEST_FACT and ERROR_FACT have them."""
 
@@ -92,7 +106,7 @@ class ReadRows:
     errors: Callable[[Iterable[Sequence[Any]]], None]
 
 
-Step = Lock | TakePending | SeePending | TakeKeys | Insert | Delete | Read | ReadRows
+Step = Lock | TakePending | SeePending | TakeKeys | Insert | Delete | Read | SeeOldest | ReadRows
 Steps = Generator[Step, Any, R]
 
 
@@ -116,13 +130,14 @@ def _merge(most: int | None) -> Steps[int]:
         # In the keys' order, as everything here is: the table's rows lie by it.
         keys = sorted(new, key=_order)
         for period, key, *measures in (yield TakeKeys(level, keys)):
-            new[period, key][1].add(Totals.of_row(measures))
+            new[_aware(period), key][1].add(Totals.of_row(measures))
         yield Insert(level, [(*at, *new[at][0], *new[at][1].row()) for at in keys])
     return len(pending)
 
 
-def check_hour(hour: datetime) -> Steps[list[Difference]]:
+def check_hour(hour: datetime, kept: Kept) -> Steps[list[Difference]]:
     """Compare the groups of an hour, with what is pending of it, with the rows."""
+    complete = kept.complete((yield SeeOldest()))
     right = RowGroups()
     yield ReadRows(hour, hour + _HOUR, right.add_requests, right.add_errors)
     there = yield from _groups(HOURS, hour, hour + _HOUR)
@@ -131,20 +146,23 @@ def check_hour(hour: datetime) -> Steps[list[Difference]]:
         add_facts(pending, kind, facts)
     groups = there.get(hour, {})
     add_groups(groups, pending.get(f"{hour:%Y-%m-%dT%H}", {}), HOURS.dimensions)
+    right.groups = complete.with_what_is_gone(hour, right.groups, groups)
     return differences(HOURS, hour, groups, right.groups)
 
 
-def rebuild_hour(hour: datetime) -> Steps[bool]:
+def rebuild_hour(hour: datetime, kept: Kept) -> Steps[bool]:
     """Make the groups of an hour anew of its rows; return whether that changed them."""
     yield Lock(wait=True)
     yield from _merge(None)  # it must not be added to them once more
-    right = RowGroups()
-    yield ReadRows(hour, hour + _HOUR, right.add_requests, right.add_errors)
-    there = yield from _groups(HOURS, hour, hour + _HOUR)
-    if not is_different(there.get(hour, {}), right.groups):
+    complete = kept.complete((yield SeeOldest()))
+    rows = RowGroups()
+    yield ReadRows(hour, hour + _HOUR, rows.add_requests, rows.add_errors)
+    there = (yield from _groups(HOURS, hour, hour + _HOUR)).get(hour, {})
+    right = complete.with_what_is_gone(hour, rows.groups, there)
+    if not is_different(there, right):
         return False
     yield Delete(HOURS, hour, hour + _HOUR)
-    yield Insert(HOURS, _rows(hour, right.groups))
+    yield Insert(HOURS, _rows(hour, right))
     return True
 
 
@@ -196,7 +214,7 @@ def _groups(level: Level, start: datetime, end: datetime) -> Steps[_Periods]:
     after = 1 + len(level.dimensions)
     for row in (yield Read(level, start, end)):
         values = tuple(row[1:after])
-        periods.setdefault(row[0], {})[values] = Totals.of_row(tuple(row[after:]))
+        periods.setdefault(_aware(row[0]), {})[values] = Totals.of_row(tuple(row[after:]))
     return periods
 
 
@@ -205,6 +223,14 @@ def _rows(period: datetime, groups: Groups) -> list[tuple[Any, ...]]:
         ((period, key_of(values), *values, *totals.row()) for values, totals in groups.items()),
         key=_order,
     )
+
+
+def _aware(moment: datetime) -> datetime:
+    """Return a time with its zone.
+
+    asyncpg's has none at the beginning of the year 1: the zero time of producers written in Go.
+    """
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _order(row: Sequence[Any]) -> tuple[datetime, int]:

@@ -18,6 +18,12 @@ MEASURES: Final = (*COUNTS, *SUMS, *EXTREMES, *MAPS)
 
 _MOST: Final = 2**63 - 1
 _LARGEST: Final = 1.7e308
+MOST_NAMES: Final = 1_000
+"""Stop reasons or types of errors that a group holds: a backend, or who sends errors, could make up so
+many that PostgreSQL takes the object for too large, and no merge would ever be done again."""
+OTHERS: Final = "…"
+"""The name under which those are counted that are less frequent than the others."""
+_NAMED: Final = frozenset({"stop_reasons", "error_types"})
 _RELATIVE: Final = 1e-9
 """By how much two sums of the same numbers in another order may differ."""
 _decode_counts: Final = msgspec.json.Decoder(dict[int, int]).decode
@@ -144,26 +150,47 @@ class Totals(msgspec.Struct, gc=False):
         """Return the values of MEASURES as a level's row holds them, with its maps as JSON or None."""
         values = list(msgspec.structs.astuple(self))
         for at in range(len(COUNTS)):
-            if not -_MOST <= values[at] <= _MOST:  # it would keep the merge from ever being done
-                values[at] = _MOST if values[at] > 0 else -_MOST
+            values[at] = _bounded(values[at], _MOST)
         for at in range(len(COUNTS), len(COUNTS) + len(SUMS)):
-            if not -_LARGEST <= values[at] <= _LARGEST:
-                values[at] = _LARGEST if values[at] > 0 else -_LARGEST
+            values[at] = _bounded(values[at], _LARGEST)
         for at in range(-len(MAPS), 0):
-            values[at] = _encode(values[at]) if values[at] else None
+            values[at] = _encode(_few(values[at])) if values[at] else None
         return values
 
     def differs(self, other: "Totals") -> list[str]:
         """Return the measures that are not the same; sums may differ in their last digits."""
         return [
-            name
-            for name in MEASURES
-            if not (
-                math.isclose(getattr(self, name), getattr(other, name), rel_tol=_RELATIVE)
-                if name in SUMS
-                else getattr(self, name) == getattr(other, name)
-            )
+            name for name in MEASURES if not _same(name, getattr(self, name), getattr(other, name))
         ]
+
+
+def _same(name: str, one: Any, other: Any) -> bool:
+    if name in SUMS:
+        one, other = _bounded(one, _LARGEST), _bounded(other, _LARGEST)
+        return math.isclose(one, other, rel_tol=_RELATIVE)
+    if name in COUNTS:
+        return bool(_bounded(one, _MOST) == _bounded(other, _MOST))
+    if name in _NAMED and (OTHERS in one or OTHERS in other):
+        # Which are named depends on what came first.
+        return bool(sum(one.values()) == sum(other.values()))
+    return bool(one == other)
+
+
+def _few(counts: dict[Any, int]) -> dict[Any, int]:
+    """Return counts of no more names than a row holds; a histogram has fewer buckets than that."""
+    if len(counts) <= MOST_NAMES:
+        return counts
+    names = sorted(counts, key=lambda name: (name == OTHERS, -counts[name], name))
+    few = {name: counts[name] for name in names[: MOST_NAMES - 1]}
+    few[OTHERS] = sum(counts.values()) - sum(few.values())
+    return few
+
+
+def _bounded(value: Any, most: Any) -> Any:
+    """Return a number that a column holds: another would keep a merge from ever being done."""
+    if -most <= value <= most:
+        return value
+    return most if value > 0 else -most
 
 
 _NO_FOOTPRINT: Final = [None, None, None, None]

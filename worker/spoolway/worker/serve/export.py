@@ -26,8 +26,9 @@ _AT_ONCE: Final = 64 << 10
 LONGEST_SECONDS: Final = 3600.0
 """How long an export may take, however slowly its client reads: it has one of a few places."""
 _ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins so is a formula to a spreadsheet, and its text came from a client."""
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""A cell that begins so is a formula to a spreadsheet, and its text came from a client. The last four
+are the first four in full width, which some take for them."""
 
 
 class Export:

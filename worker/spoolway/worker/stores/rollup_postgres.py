@@ -10,7 +10,15 @@ from typing import Any, Final, TypeVar
 
 from spoolway.schema.usage import Level
 from spoolway.worker.rollup import steps
-from spoolway.worker.rollup.rebuilding import ENDS, EVENTS, Difference, Span
+from spoolway.worker.rollup.rebuilding import (
+    ALL_KEPT,
+    ENDS,
+    EVENTS,
+    OLDEST,
+    Difference,
+    Kept,
+    Span,
+)
 from spoolway.worker.rollup.totals import MEASURES
 from spoolway.worker.stores.retaining import Run
 from spoolway.worker.stores.transaction import begin, in_transaction
@@ -50,13 +58,13 @@ class PostgresRollup:
         """Add some of what is pending to the levels."""
         return await self._do(steps.merge(_AT_ONCE))
 
-    async def check_hour(self, hour: datetime) -> list[Difference]:
+    async def check_hour(self, hour: datetime, kept: Kept = ALL_KEPT) -> list[Difference]:
         """Compare an hour's groups with its rows."""
-        return await self._do(steps.check_hour(hour))
+        return await self._do(steps.check_hour(hour, kept))
 
-    async def rebuild_hour(self, hour: datetime) -> bool:
+    async def rebuild_hour(self, hour: datetime, kept: Kept = ALL_KEPT) -> bool:
         """Make an hour's groups anew of its rows."""
-        return await self._do(steps.rebuild_hour(hour))
+        return await self._do(steps.rebuild_hour(hour, kept))
 
     async def check_day(self, day: datetime) -> list[Difference]:
         """Compare what is coarser than a day's hours with them."""
@@ -125,6 +133,8 @@ async def _answer(connection: Any, step: steps.Step) -> Any:
             columns = ", ".join((level.period, *level.dimensions, *MEASURES))
             statement = f"SELECT {columns} FROM {_of_period(level)}"  # noqa: S608 - our own names
             return await connection.fetch(statement, start, end)
+        case steps.SeeOldest():
+            return await connection.fetchrow(OLDEST)
         case steps.ReadRows():
             return await _read_rows(connection, step)
 

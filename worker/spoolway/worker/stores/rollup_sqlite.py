@@ -9,7 +9,15 @@ from uuid import UUID
 
 from spoolway.schema.usage import MAPS, Level
 from spoolway.worker.rollup import steps
-from spoolway.worker.rollup.rebuilding import ENDS, EVENTS, Difference, Span
+from spoolway.worker.rollup.rebuilding import (
+    ALL_KEPT,
+    ENDS,
+    EVENTS,
+    OLDEST,
+    Difference,
+    Kept,
+    Span,
+)
 from spoolway.worker.rollup.totals import MEASURES
 from spoolway.worker.stores.retaining import Run
 from spoolway.worker.stores.rows import sqlite_time
@@ -32,13 +40,13 @@ class SqliteRollup:
         """Add some of what is pending to the levels."""
         return await self._do(steps.merge(_AT_ONCE))
 
-    async def check_hour(self, hour: datetime) -> list[Difference]:
+    async def check_hour(self, hour: datetime, kept: Kept = ALL_KEPT) -> list[Difference]:
         """Compare an hour's groups with its rows."""
-        return await self._do(steps.check_hour(hour))
+        return await self._do(steps.check_hour(hour, kept))
 
-    async def rebuild_hour(self, hour: datetime) -> bool:
+    async def rebuild_hour(self, hour: datetime, kept: Kept = ALL_KEPT) -> bool:
         """Make an hour's groups anew of its rows."""
-        return await self._do(steps.rebuild_hour(hour))
+        return await self._do(steps.rebuild_hour(hour, kept))
 
     async def check_day(self, day: datetime) -> list[Difference]:
         """Compare what is coarser than a day's hours with them."""
@@ -52,7 +60,7 @@ class SqliteRollup:
         """Return the hours there is anything of."""
         *ids, first, last = await self._run(lambda connection: connection.execute(ENDS).fetchone())
         hours = [_time(hour) for hour in (first, last) if hour]
-        return Span.of((one and UUID(one) for one in ids), hours)
+        return Span.of([one and UUID(one) for one in ids], hours)
 
     async def _do(self, generator: steps.Steps[R]) -> R:
         done: R = await self._run(partial(_driven, generator=generator))
@@ -92,6 +100,8 @@ def _answer(connection: sqlite3.Connection, step: steps.Step) -> Any:
             statement = f"SELECT {columns} FROM {_of_period(level)}"  # noqa: S608 - our own names
             found = connection.execute(statement, (sqlite_time(start), sqlite_time(end)))
             return [(_time(row[0]), *row[1:]) for row in found]
+        case steps.SeeOldest():
+            return [one and UUID(one) for one in connection.execute(OLDEST).fetchone()]
         case steps.ReadRows():
             return _read_rows(connection, step)
 

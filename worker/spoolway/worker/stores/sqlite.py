@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, Final, TypeVar
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 _CLOSING: Final = 0.5
 """Seconds that closing a connection may hold up a write: a thread on a hung disk never ends."""
+_LONG_SECONDS: Final = 600.0
+"""What making a day's roll-ups anew may take: a day of ten million rows a month has taken three."""
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     # FULL, not NORMAL: in WAL mode NORMAL loses the last commits on a power cut, and they were

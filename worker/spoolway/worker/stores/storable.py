@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from spoolway.schema import BadInput, ErrorEvent, Event, repair_line
-from spoolway.schema.caps import NAME_BYTES
+from spoolway.schema.caps import NAME_BYTES, NAMES
 from spoolway.schema.columns import COLUMNS, Kind
 from spoolway.schema.events import encode_event
 from spoolway.schema.jsonable import is_storable_number
@@ -46,6 +46,12 @@ def _values(event_type: str, kind: Kind) -> Several:
     return several([name for name, its in COLUMNS[event_type].items() if its == kind])
 
 
+def _names(event_type: str) -> Several:
+    return several([name for name in NAMES if name in COLUMNS[event_type]])
+
+
+_REQUEST_NAMES: Final = _names("request")
+_ERROR_NAMES: Final = _names("error")
 _REQUEST: Final = _values("request", "text"), _values("request", "json")
 _ERROR: Final = _values("error", "text"), _values("error", "json")
 
@@ -104,10 +110,9 @@ def is_storable(event: Event) -> bool:
 
 
 def _names_fit(event: Event) -> bool:
-    name = event.model_name
-    return (name is None or len(name) <= _SHORT or _fits(name)) and (
-        not isinstance(event, ErrorEvent) or event.error_type is None or _fits(event.error_type)
-    )
+    names = (_ERROR_NAMES if isinstance(event, ErrorEvent) else _REQUEST_NAMES)(event)
+    given = [name for name in names if name]
+    return sum(map(len, given)) <= _SHORT or all(map(_fits, given))
 
 
 def _fits(name: str) -> bool:

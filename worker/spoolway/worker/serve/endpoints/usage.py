@@ -121,7 +121,10 @@ async def known_values(asked: Asked) -> ASGIApp:
     """Return the values of each dimension in a period, those with the most requests first."""
     hours = period_of(asked).whole_hours()
     # Each from the smallest table that has it, read once for all of them.
-    asks = [Ask(tuple(COLUMNS[_FILTERED[name]] for name in names)) for names in _TOGETHER]
+    asks = [
+        Ask(tuple(COLUMNS[_FILTERED[name]] for name in names), only=("requests",))
+        for names in _TOGETHER
+    ]
     found = await read(asked.sources.database, asks, hours.start, hours.end, filters_of(asked))
     known = {
         name: _most_used(groups, place)

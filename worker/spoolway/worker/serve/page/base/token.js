@@ -26,7 +26,7 @@ function dialog(wasWrong) {
       { id: "token-says", role: wasWrong ? "alert" : null },
       wasWrong
         ? "This token was not accepted. Another one?"
-        : "This server answers those who have a token: the one of SPOOLWAY_API_TOKEN, or one of api.tokens.",
+        : "This server answers those who have a token: the one of SPOOLWAY_API_TOKEN, or one of api_tokens in its configuration.",
     ),
     h("label", { for: "token" }, "Token"),
     input,

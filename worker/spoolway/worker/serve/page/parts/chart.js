@@ -76,7 +76,7 @@ export class Chart {
     return {
       width,
       height: HEIGHT,
-      padding: [10, 6, 0, 0],
+      padding: [10, 16, 0, 0], // half of the last time, which stands below the end
       legend: isFlat,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       cursor: {

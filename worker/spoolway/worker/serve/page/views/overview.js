@@ -117,12 +117,14 @@ export class Overview {
     co2.show(
       footprint.kgco2eq_max ? middle(footprint.kgco2eq_min, footprint.kgco2eq_max) : null,
       footprint.kgco2eq_max ? [`${range(footprint.kgco2eq_min, footprint.kgco2eq_max, mass)} · `, range(footprint.kwh_min, footprint.kwh_max, energy)] : "none estimated",
-      ...trends.of(["footprint_trends", "kgco2eq_min"], ["footprint_trends", "kgco2eq_max"]),
+      ...(footprint.kgco2eq_max
+        ? trends.of(["footprint_trends", "kgco2eq_min"], ["footprint_trends", "kgco2eq_max"])
+        : trends.unknown(2)),
     );
     const { duration_ms: took = {}, ttft_ms: first = {} } = usage.percentiles ?? {};
     latency.show(
       took.p95 ?? null,
-      [`half within ${duration(took.p50)}`, typeof first.p50 === "number" && ` · first token ${duration(first.p50)}`],
+      [typeof took.p50 === "number" && `half within ${duration(took.p50)}`, typeof first.p50 === "number" && ` · first token ${duration(first.p50)}`],
       ...trends.of(["latency_trends", "p50"], ["latency_trends", "p95"]),
     );
     fill(this.counted, `Whole hours, UTC: ${hour(total.start_time)} – ${hour(total.end_time)}`);
@@ -205,6 +207,11 @@ class Trends {
 
   of(...series) {
     return [this.times, series.map(([name, field]) => this.column(name, field)), this.step];
+  }
+
+  /** Nothing is drawn where nobody knows: not a line at zero. */
+  unknown(series) {
+    return [this.times, Array.from({ length: series }, () => this.times.map(() => null)), this.step];
   }
 
   share([part, field], [whole, wholeField]) {

@@ -105,14 +105,18 @@ function why(request) {
     h("h2", {}, "Why it failed"),
     h("p", { class: "type" }, inline(said(last.error_type) || "error")),
     said(last.error_message) && block(said(last.error_message), { class: "prose", most: 1_500 }),
-    h(
-      "p",
-      { class: "dim" },
-      last.backend_name ? ["at backend ", inline(said(last.backend_name))] : "",
-      last.http_status !== null && last.http_status !== undefined ? ` answered ${plain(said(last.http_status))}` : "",
-      all.length > 1 ? ` · the last of ${all.length} errors` : "",
-    ),
+    h("p", { class: "dim" }, where(last, all.length)),
   );
+}
+
+/** Return where an error was, as far as is known: the status may be the backend's, or the proxy's own. */
+function where(error, errors) {
+  const parts = [
+    error.backend_name ? ["backend ", inline(said(error.backend_name))] : null,
+    said(error.http_status) ? `status ${plain(said(error.http_status))}` : null,
+    errors > 1 ? `the last of ${errors} errors` : null,
+  ];
+  return parts.filter((part) => part !== null).flatMap((part, at) => (at ? [" · ", part] : [part]));
 }
 
 const said = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value));
