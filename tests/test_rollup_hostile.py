@@ -160,3 +160,32 @@ async def test_names_that_somebody_makes_up_do_not_grow_without_end(
     assert await usage(logs) == [(0, MOST_NAMES + 90)] * 2
     assert (await prove(store, rebuild=False)).differences == []
     assert (await prove(store, rebuild=True)).changed == 0
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        '[["2026-01-01T00:00:00Z",null]]',
+        '[["no time at all, but it ends in Z","m",null]]',
+        "{",
+        "7",
+    ],
+)
+async def test_facts_that_nobody_can_read_end_no_counting(
+    logs: Database, store: Store, facts: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are set aside, said aloud, and in no sum; everything else is counted, then and later."""
+    damaged = (
+        f"INSERT INTO usage_pending (id, kind, facts) VALUES ('{new_id()}', 'error', '{facts}')"
+    )
+    await logs.sql(damaged)
+    await store.write(both_at(NOON))
+    assert (await prove(store, rebuild=False)).differences == []
+    await merge_all(store)
+    await store.write(both_at(NOON))
+    await merge_all(store)
+
+    assert await usage(logs) == [(2, 2), (2, 2)]
+    assert await logs.sql("SELECT kind, facts FROM usage_pending") == [("unreadable", facts)]
+    assert "1 rows of usage_pending cannot be read" in caplog.text
+    assert (await prove(store, rebuild=False)).differences == []

@@ -69,7 +69,10 @@ usage_pending = Table(
     Column("created_at", UtcTime(), nullable=False, server_default=utc_now()),
 )
 """`kind` is request, error, or enrichment: facts of requests that are counted already, with nothing
-in them but what was filled in."""
+in them but what was filled in. UNREADABLE are rows that a merge could make nothing of."""
+
+UNREADABLE: Final = "unreadable"
+"""They stay for a person to look at, and are in no sum: one of them must not end all counting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,12 @@ LEVELS = {
 POSTGRESQL_PENDING = """
 SELECT date_trunc('hour', (fact ->> 0)::timestamptz, 'UTC') AS hour, kind,
        CASE WHEN kind <> 'error' THEN fact END AS request, CASE WHEN kind = 'error' THEN fact END AS error
-FROM usage_pending, json_array_elements(facts::json) AS fact
+FROM usage_pending, json_array_elements(facts::json) AS fact WHERE kind <> 'unreadable'
 """
 SQLITE_PENDING = """
 SELECT strftime('%Y-%m-%d %H:00:00.000000', json_extract(value, '$[0]')) AS hour, kind,
        CASE WHEN kind <> 'error' THEN value END AS request, CASE WHEN kind = 'error' THEN value END AS error
-FROM usage_pending, json_each(facts)
+FROM usage_pending, json_each(facts) WHERE kind <> 'unreadable'
 """
 
 

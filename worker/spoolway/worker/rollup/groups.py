@@ -31,6 +31,10 @@ _decode_errors: Final = msgspec.json.Decoder(list[tuple[str, _Text, _Text]]).dec
 _encode: Final = msgspec.json.Encoder().encode
 
 
+UNREADABLE_ERRORS: Final = (msgspec.MsgspecError, ValueError, OverflowError)
+"""What adding facts raises of such as no version of Spoolway has written."""
+
+
 def add_facts(hours: Hours, kind: str, facts: str) -> None:
     """Add a row of `usage_pending`."""
     if kind == ERROR:
@@ -76,7 +80,11 @@ def of_level(hours: Hours, level: Level) -> dict[datetime, Groups]:
     return periods
 
 
-def by_key(hours: Hours) -> dict[str, dict[tuple[datetime, UUID], tuple[Dimensions, Totals]]]:
+Rows = dict[str, dict[tuple[datetime, UUID], tuple[Dimensions, Totals]]]
+"""Groups by the name of their level's table, and their key in it."""
+
+
+def by_key(hours: Hours) -> Rows:
     """Return the rows that are to be added to each level's table."""
     key = cache(key_of)
     return {

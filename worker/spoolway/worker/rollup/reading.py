@@ -5,18 +5,19 @@ is in the tables.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Row, select
 
-from spoolway.schema.usage import COUNTS, DIMENSIONS, MAPS, usage_pending
+from spoolway.schema.usage import COUNTS, DIMENSIONS, MAPS, UNREADABLE, usage_pending
 from spoolway.worker.reading.database import ReadDatabase
 from spoolway.worker.reading.failures import Unavailable
 from spoolway.worker.reading.filters import Filters
 from spoolway.worker.rollup.asking import Ask, Bucket, Span, maps_of, midnight, numbers_of
-from spoolway.worker.rollup.groups import Hours, add_facts, begin_of
+from spoolway.worker.rollup.groups import UNREADABLE_ERRORS, Hours, add_facts, begin_of
 from spoolway.worker.rollup.totals import Totals
 from spoolway.worker.threads import in_thread
 
@@ -32,6 +33,7 @@ memory of the machine."""
 _BEHIND: Final = "the roll-ups are far behind: see that a spoolway worker is running, and its log; then ask again"
 _PENDING: Final = (
     select(usage_pending.c.kind, usage_pending.c.facts)
+    .where(usage_pending.c.kind != UNREADABLE)
     .order_by(usage_pending.c.id)
     .limit(MOST_PENDING + 1)
 )
@@ -105,7 +107,9 @@ def _pending(rows: Iterable[Row[Any]], span: Span, told: Sequence[str]) -> list[
     """Return the groups of what is pending by hour and these dimensions."""
     hours: Hours = {}
     for row in rows:
-        add_facts(hours, row.kind, row.facts)
+        # The next merge sets it aside, and says so.
+        with suppress(*UNREADABLE_ERRORS):
+            add_facts(hours, row.kind, row.facts)
     places = [DIMENSIONS.index(name) for name in told]
     found: dict[tuple[datetime, tuple[str | None, ...]], Totals] = {}
     for hour, groups in hours.items():

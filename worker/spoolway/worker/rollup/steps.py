@@ -5,16 +5,19 @@ of them in an event loop and the other in a thread. A store's driver runs a gene
 and COMMIT.
 """
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from spoolway.schema.usage import HOURS, LEVELS, Level
+from spoolway.schema.usage import HOURS, LEVELS, UNREADABLE, Level
 from spoolway.worker.rollup.groups import (
+    UNREADABLE_ERRORS,
     Groups,
     Hours,
+    Rows,
     add_facts,
     add_groups,
     by_key,
@@ -28,6 +31,8 @@ from spoolway.worker.rollup.rebuilding import (
     is_different,
 )
 from spoolway.worker.rollup.totals import Totals
+
+log = logging.getLogger("spoolway.rollup")
 
 R = TypeVar("R")
 
@@ -44,14 +49,24 @@ class Lock:
 
 @dataclass(slots=True, frozen=True)
 class TakePending:
-    """Delete so many rows of `usage_pending` (None: all there are). Answer: [(kind, facts)]."""
+    """Delete so many rows of `usage_pending` (None: all there are), but what is UNREADABLE.
+
+    Answer: [(kind, facts)].
+    """
 
     most: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
+class SetAside:
+    """Keep these facts in `usage_pending` as UNREADABLE."""
+
+    facts: Sequence[str]
+
+
+@dataclass(slots=True, frozen=True)
 class SeePending:
-    """Answer: all of `usage_pending`, [(kind, facts)]."""
+    """Answer: all of `usage_pending` but what is UNREADABLE, [(kind, facts)]."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -106,7 +121,18 @@ class ReadRows:
     errors: Callable[[Iterable[Sequence[Any]]], None]
 
 
-Step = Lock | TakePending | SeePending | TakeKeys | Insert | Delete | Read | SeeOldest | ReadRows
+Step = (
+    Lock
+    | TakePending
+    | SetAside
+    | SeePending
+    | TakeKeys
+    | Insert
+    | Delete
+    | Read
+    | SeeOldest
+    | ReadRows
+)
 Steps = Generator[Step, Any, R]
 
 
@@ -121,10 +147,19 @@ def _merge(most: int | None) -> Steps[int]:
     pending: list[tuple[str, str]] = yield TakePending(most)
     if not pending:
         return 0
-    hours: Hours = {}
-    for kind, facts in pending:
-        add_facts(hours, kind, facts)
-    rows = by_key(hours)
+    unreadable: list[_Pending] = []
+    try:
+        rows = _rows_of(pending)
+    except UNREADABLE_ERRORS:
+        unreadable = [one for one in pending if not _is_readable(one)]
+        rows = _rows_of([one for one in pending if one not in unreadable])
+    if unreadable:
+        log.error(
+            "%d rows of usage_pending cannot be read: they stay there as kind %s, and are not counted",
+            len(unreadable),
+            UNREADABLE,
+        )
+        yield SetAside([facts for _, facts in unreadable])
     for level in LEVELS:
         new = rows[level.table.name]
         # In the keys' order, as everything here is: the table's rows lie by it.
@@ -135,6 +170,24 @@ def _merge(most: int | None) -> Steps[int]:
     return len(pending)
 
 
+_Pending = tuple[str, str]
+
+
+def _rows_of(pending: Iterable[_Pending]) -> Rows:
+    hours: Hours = {}
+    for kind, facts in pending:
+        add_facts(hours, kind, facts)
+    return by_key(hours)
+
+
+def _is_readable(pending: _Pending) -> bool:
+    try:
+        _rows_of([pending])
+    except UNREADABLE_ERRORS:
+        return False
+    return True
+
+
 def check_hour(hour: datetime, kept: Kept) -> Steps[list[Difference]]:
     """Compare the groups of an hour, with what is pending of it, with the rows."""
     complete = kept.complete((yield SeeOldest()))
@@ -142,7 +195,7 @@ def check_hour(hour: datetime, kept: Kept) -> Steps[list[Difference]]:
     yield ReadRows(hour, hour + _HOUR, right.add_requests, right.add_errors)
     there = yield from _groups(HOURS, hour, hour + _HOUR)
     pending: Hours = {}
-    for kind, facts in (yield SeePending()):
+    for kind, facts in filter(_is_readable, (yield SeePending())):
         add_facts(pending, kind, facts)
     groups = there.get(hour, {})
     add_groups(groups, pending.get(f"{hour:%Y-%m-%dT%H}", {}), HOURS.dimensions)

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from spoolway.schema import new_id
 from spoolway.schema.usage import Level
 from spoolway.worker.rollup import steps
 from spoolway.worker.rollup.rebuilding import (
@@ -36,10 +37,13 @@ _TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(x'5F53504F4F4C5002'::bigint
 # What was changed meanwhile makes this transaction fail (40001) when it comes to it: Retryable.
 _LOCK: Final = "SELECT pg_advisory_xact_lock(x'5F53504F4F4C5002'::bigint) IS NOT NULL"
 _TAKE_PENDING: Final = """
-DELETE FROM usage_pending WHERE id IN (SELECT id FROM usage_pending ORDER BY id LIMIT $1)
+DELETE FROM usage_pending WHERE id IN (
+    SELECT id FROM usage_pending WHERE kind <> 'unreadable' ORDER BY id LIMIT $1
+)
 RETURNING kind, facts
 """
-_SEE_PENDING: Final = "SELECT kind, facts FROM usage_pending"
+_SEE_PENDING: Final = "SELECT kind, facts FROM usage_pending WHERE kind <> 'unreadable'"
+_SET_ASIDE: Final = "INSERT INTO usage_pending (id, kind, facts) VALUES ($1, 'unreadable', $2)"
 
 
 class PostgresRollup:
@@ -117,6 +121,8 @@ async def _answer(connection: Any, step: steps.Step) -> Any:
             return await connection.fetchval(_LOCK if wait else _TRY_LOCK)
         case steps.TakePending(most):
             return await connection.fetch(_TAKE_PENDING, most)
+        case steps.SetAside(facts):
+            return await connection.executemany(_SET_ASIDE, [(new_id(), one) for one in facts])
         case steps.SeePending():
             return await connection.fetch(_SEE_PENDING)
         case steps.TakeKeys(level, keys):

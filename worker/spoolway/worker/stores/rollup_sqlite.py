@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from spoolway.schema import new_id
 from spoolway.schema.usage import MAPS, Level
 from spoolway.worker.rollup import steps
 from spoolway.worker.rollup.rebuilding import (
@@ -27,6 +28,10 @@ R = TypeVar("R")
 _AT_ONCE: Final = 5
 """Batches of a merge: the file has one writer, and who adds events waits meanwhile."""
 _ROWS: Final = 5_000
+
+
+_SEE_PENDING: Final = "SELECT kind, facts FROM usage_pending WHERE kind <> 'unreadable'"
+_SET_ASIDE: Final = "INSERT INTO usage_pending (id, kind, facts) VALUES (?, 'unreadable', ?)"
 
 
 class SqliteRollup:
@@ -84,8 +89,10 @@ def _answer(connection: sqlite3.Connection, step: steps.Step) -> Any:
             return True  # BEGIN IMMEDIATE has it
         case steps.TakePending(most):
             return _take_pending(connection, most)
+        case steps.SetAside(facts):
+            return connection.executemany(_SET_ASIDE, [(str(new_id()), one) for one in facts])
         case steps.SeePending():
-            return connection.execute("SELECT kind, facts FROM usage_pending").fetchall()
+            return connection.execute(_SEE_PENDING).fetchall()
         case steps.TakeKeys(level, keys):
             return _take_keys(connection, level, keys)
         case steps.Insert(level, rows):
@@ -108,12 +115,14 @@ def _answer(connection: sqlite3.Connection, step: steps.Step) -> Any:
 
 def _take_pending(connection: sqlite3.Connection, most: int | None) -> list[tuple[str, str]]:
     found = connection.execute(
-        "SELECT id, kind, facts FROM usage_pending ORDER BY id LIMIT ?",
+        "SELECT id, kind, facts FROM usage_pending WHERE kind <> 'unreadable' ORDER BY id LIMIT ?",
         (-1 if most is None else most,),
     ).fetchall()
     if found:
         last = found[-1][0]
-        connection.execute("DELETE FROM usage_pending WHERE id <= ?", (last,))
+        connection.execute(
+            "DELETE FROM usage_pending WHERE id <= ? AND kind <> 'unreadable'", (last,)
+        )
     return [(kind, facts) for _, kind, facts in found]
 
 
