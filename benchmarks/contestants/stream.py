@@ -17,7 +17,8 @@ from benchmarks.servers import Servers
 from benchmarks.workload import Workload
 from tests.servers.ports import ReservedPort
 
-_QUIET: Final = {"SPOOLWAY_LOG_LEVEL": "WARNING"}
+_QUIET: Final = {"SPOOLWAY_LOG_LEVEL": "WARNING", "SPOOLWAY_ENRICH": "false"}
+"""What the worker itself takes: what a price list adds to that is told in docs/cost.md."""
 
 
 class SpoolwayWorkers:

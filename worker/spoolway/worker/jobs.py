@@ -25,12 +25,10 @@ DAYS_AHEAD = 3
 
 
 MERGE_SECONDS = 5
+BUSY_MERGE_SECONDS = 1
 """How long one run adds up usage, of the ten until the next."""
 _MANY = 4_000
 """Events in flight of a worker that takes in what it can: a whole batch of them."""
-_OTHERS = 9
-"""Times as long as it took, others come first."""
-_DUE = "usage_due"
 RETENTION_SECONDS = 3000
 """How long one run of retention may take; the next one goes on there."""
 
@@ -79,24 +77,21 @@ async def merge_usage(ctx: dict[str, Any]) -> int:
     """Add what batches have left for the roll-ups to them; usage is exact without it, but slower.
 
     It takes about half of what bringing the events in did. While there are many of them to bring in,
-    it takes a tenth of its time: they come first, and adding up many batches at once costs less.
+    it takes a tenth of the time, in small pieces: they come first.
     """
     store: Store = ctx["store"]
     progress: Progress = ctx["progress"]
     began = time.monotonic()
-    if began < ctx.get(_DUE, 0.0) and _is_busy(progress):
-        return 0
     merged = 0
     try:
         rollup = await store.rollup()
-        while some := await rollup.merge():
+        while some := await rollup.merge(few=_is_busy(progress)):
             merged += some
-            if _is_busy(progress) or time.monotonic() - began > MERGE_SECONDS:
+            seconds = BUSY_MERGE_SECONDS if _is_busy(progress) else MERGE_SECONDS
+            if time.monotonic() - began > seconds:
                 break
     except StoreError as error:
         log.warning("usage is added up in ten seconds: %s", error)
-    now = time.monotonic()
-    ctx[_DUE] = now + (now - began) * _OTHERS
     return merged
 
 

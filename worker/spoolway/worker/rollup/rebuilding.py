@@ -133,8 +133,11 @@ class Span:
 class Rollup(Protocol):
     """One database's roll-ups. Each method raises only StoreErrors, and is one transaction."""
 
-    async def merge(self) -> int:
-        """Add some of what is pending to the levels; return how many batches. 0: nothing, or busy."""
+    async def merge(self, *, few: bool = False) -> int:
+        """Add some of what is pending, or a few, to the levels; return how many batches.
+
+        0: there is nothing, or somebody else is at it.
+        """
         ...
 
     async def span(self) -> Span | None:

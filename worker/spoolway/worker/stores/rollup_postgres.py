@@ -30,6 +30,8 @@ R = TypeVar("R")
 _AT_ONCE: Final = 60
 """Batches of a merge: some seconds of work. The more of them, the fewer times each group is read and
 written; nobody waits for it."""
+_FEW: Final = 5
+"""Batches of a merge beside a worker that takes in what it can: a quarter of a second of work."""
 _ROWS: Final = 5_000
 """Rows of events that are held at once."""
 
@@ -58,9 +60,9 @@ class PostgresRollup:
             isolation="REPEATABLE READ",
         )
 
-    async def merge(self) -> int:
+    async def merge(self, *, few: bool = False) -> int:
         """Add some of what is pending to the levels."""
-        return await self._do(steps.merge(_AT_ONCE))
+        return await self._do(steps.merge(_FEW if few else _AT_ONCE))
 
     async def check_hour(self, hour: datetime, kept: Kept = ALL_KEPT) -> list[Difference]:
         """Compare an hour's groups with its rows."""

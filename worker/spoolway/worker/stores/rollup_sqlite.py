@@ -27,6 +27,7 @@ R = TypeVar("R")
 
 _AT_ONCE: Final = 5
 """Batches of a merge: the file has one writer, and who adds events waits meanwhile."""
+_FEW: Final = 2
 _ROWS: Final = 5_000
 
 
@@ -41,9 +42,9 @@ class SqliteRollup:
         """Take what runs a step in a transaction of the store's own connection."""
         self._run = run
 
-    async def merge(self) -> int:
+    async def merge(self, *, few: bool = False) -> int:
         """Add some of what is pending to the levels."""
-        return await self._do(steps.merge(_AT_ONCE))
+        return await self._do(steps.merge(_FEW if few else _AT_ONCE))
 
     async def check_hour(self, hour: datetime, kept: Kept = ALL_KEPT) -> list[Difference]:
         """Compare an hour's groups with its rows."""

@@ -111,8 +111,7 @@ def is_storable(event: Event) -> bool:
 
 def _names_fit(event: Event) -> bool:
     names = (_ERROR_NAMES if isinstance(event, ErrorEvent) else _REQUEST_NAMES)(event)
-    given = [name for name in names if name]
-    return sum(map(len, given)) <= _SHORT or all(map(_fits, given))
+    return sum(map(len, filter(None, names))) <= _SHORT or all(map(_fits, filter(None, names)))
 
 
 def _fits(name: str) -> bool:
